@@ -1,0 +1,1 @@
+"""One module per command: a frozen Config, run(config, progress) -> Report."""

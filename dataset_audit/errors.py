@@ -1,0 +1,78 @@
+"""Every error a user can meet, each with its exit code.
+
+AuditError                what was found, where, and what to do
+├── GateFailed          1  a measured gate (``--fail-above``) was exceeded
+├── UsageError          2  something wrong or contradictory was asked for
+│   └── MismatchError   2  two things that should belong together do not
+├── DataError           3  the bytes are bad
+└── EnvironmentProblem  4  the machine does not provide: disk, memory, device, extra
+
+Anything else that escapes is a bug of ours and exits 70; signals exit 128 + their number.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AuditError(Exception):
+    """An error that is explained in one message: what was found, where, and what to do.
+
+    Args:
+        what: One sentence with the fact, ending in a full stop.
+        where: The file, row or option it is about; may be empty.
+        do: The command or flag that helps; may be empty.
+        id: Stable identifier printed as ``error[id]`` and given in ``--json``.
+    """
+
+    exit_code: ClassVar[int] = 70
+    default_id: ClassVar[str] = "E-bug"
+
+    def __init__(self, what: str, *, where: str = "", do: str = "", id: str = "") -> None:  # noqa: A002 - the word users see
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.do = do
+        self.id = id or self.default_id
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.where:
+            lines.append(f"  at: {self.where}")
+        if self.do:
+            lines.append(f"  do: {self.do}")
+        return "\n".join(lines)
+
+
+class GateFailed(AuditError):
+    """A gate was measured and failed; nothing else ever exits 1."""
+
+    exit_code = 1
+    default_id = "E-gate"
+
+
+class UsageError(AuditError):
+    """Something wrong or contradictory was asked for."""
+
+    exit_code = 2
+    default_id = "E-usage"
+
+
+class MismatchError(UsageError):
+    """Two inputs that should belong together do not, or an output holds another run."""
+
+    default_id = "E-mismatch"
+
+
+class DataError(AuditError):
+    """The bytes of an input are bad."""
+
+    exit_code = 3
+    default_id = "E-data"
+
+
+class EnvironmentProblem(AuditError):
+    """The machine does not provide what is needed."""
+
+    exit_code = 4
+    default_id = "E-environment"

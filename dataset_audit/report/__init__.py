@@ -1,0 +1,1 @@
+"""The object a command returns and its views."""

@@ -1,0 +1,1 @@
+"""Files on disk: the only room that writes Parquet and sidecars."""

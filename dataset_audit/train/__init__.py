@@ -1,0 +1,1 @@
+"""Models, recipes, batches and the one training loop."""
