@@ -1,0 +1,101 @@
+"""Where training runs: device, precision, threads, allocator; and the only place that seeds torch."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from dataset_audit import seeds
+from dataset_audit.errors import EnvironmentProblem, UsageError
+
+PrecisionName = Literal["auto", "bf16", "fp32"]
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device called ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        UsageError: Another name.
+        EnvironmentProblem: A CUDA device that is not there; the message lists what is.
+    """
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in {"cpu", "cuda"} or (number and (kind == "cpu" or not number.isdecimal())):
+        raise UsageError(f"--device {name}: no such kind of device.", do="--device auto, cpu, cuda or cuda:N")
+    if kind == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    if int(number or 0) >= count:
+        there = ", ".join(f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(count)) or "no CUDA device"
+        raise EnvironmentProblem(f"--device {name}: not on this machine ({there}).", do="--device cpu")
+    return torch.device("cuda", int(number or 0))
+
+
+def describe(device: torch.device) -> str:
+    """Return the device's name for people."""
+    if device.type == "cuda":
+        return f"{device} {torch.cuda.get_device_name(device)}"
+    return f"cpu, {torch.get_num_threads()} threads"
+
+
+def choose_precision(name: PrecisionName, device: torch.device) -> Literal["bf16", "fp32"]:
+    """Return the precision before the last layer; ``auto`` is bf16 where the hardware multiplies it natively.
+
+    On a CPU this is decided by what the processor states, not by a timing: a resumed run must decide alike.
+    """
+    if name in {"bf16", "fp32"}:
+        return "bf16" if name == "bf16" else "fp32"
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if _cpu_multiplies_bf16() else "fp32"
+
+
+def _cpu_multiplies_bf16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").split()
+    except OSError:  # not Linux: emulated bf16 is slower than float32, so the safe answer
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def cores() -> int:
+    """Return how many cores this process may use: affinity and container quota, not what the machine has."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        if quota != "max":
+            allowed = min(allowed, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass
+    return allowed
+
+
+def prepare(device: torch.device, *, allocator: bool) -> None:
+    """Set this process up for training: threads, deterministic kernels on a CPU, benchmarked ones on a GPU.
+
+    Args:
+        device: Where training will run.
+        allocator: On glibc, keep freed memory instead of returning it to the system after every step; page
+            faults cost a fifth of a step. Must come before torch allocates much.
+    """
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        return
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(cores())
+    torch.use_deterministic_algorithms(mode=True)
+    if allocator and platform.libc_ver()[0] == "glibc":
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in ((-4, 0), (-1, 2**31 - 1), (-8, 1)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX
+            mallopt(option, value)
+
+
+def seed_torch(seed: int, *path: str | int) -> None:
+    """Seed torch's global generators from (seed, path): for initial weights and dropout, which know no other."""
+    torch.manual_seed(seeds.integer(seed, *path))

@@ -1,0 +1,111 @@
+"""MODELS: the networks that can be named; any other name is a timm model. Naming one does not import torch."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dataset_audit.errors import EnvironmentProblem, UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dataset_audit.train.networks import Network
+
+
+@dataclass(frozen=True)
+class Model:
+    """How a network is made: the class in ``train.networks`` and what it is."""
+
+    network: str
+    about: str
+
+
+MODELS: dict[str, Model] = {
+    "resnet18": Model("ResNet18", "ResNet-18, 3x3 stem (Toneva et al. 2019), 11.2 M parameters"),
+    "wrn28-10": Model("WideResNet", "WRN-28-10, dropout 0.3 (Zagoruyko & Komodakis 2016), 36.5 M"),
+    "mnist-net": Model("MnistNet", "Toneva's MNIST network, 28x28 images, 22 k"),
+    "small": Model("SmallNet", "residual, 16 to 128 channels, for a CPU, 0.3 M"),
+    "fixup-resnet18": Model("FixupResNet18", "ResNet-18 without normalisation (Zhang et al. 2019), 11.2 M"),
+}
+
+REMOTE = ("hf-hub:", "hf_hub:", "local-dir:", "http:", "https:")
+
+
+def check_name(name: str) -> None:
+    """Refuse names that would reach the network or the file system instead of a list of models.
+
+    Raises:
+        UsageError: The name has a source prefix of timm's or path characters.
+    """
+    plain = name.removeprefix("timm/")
+    if name.startswith(REMOTE) or not plain or not all(part.isalnum() or part in "-_." for part in plain):
+        raise UsageError(
+            f"--model {name}: models are named, not fetched or read from a path.", do="audit --list models"
+        )
+
+
+def build(name: str, *, classes: int, channels: int, image_size: int) -> Network:
+    """Return the network ``name`` for ``classes`` outputs, with freshly drawn weights from torch's generator.
+
+    ``timm/NAME`` forces timm where a house network has the same name (timm's resnet18 has a 7x7 stem).
+
+    Raises:
+        UsageError: Unknown name; near names are given.
+        EnvironmentProblem: timm cannot be imported.
+    """
+    check_name(name)
+    networks = importlib.import_module("dataset_audit.train.networks")
+    if name in MODELS:
+        make: Callable[[int, int], Network] = getattr(networks, MODELS[name].network)
+        return make(classes, channels)
+    return _from_timm(name.removeprefix("timm/"), classes=classes, channels=channels, image_size=image_size)
+
+
+def _from_timm(name: str, *, classes: int, channels: int, image_size: int) -> Network:
+    try:
+        import timm  # noqa: PLC0415 - costs a second, only named models pay it
+    except (ImportError, RuntimeError) as error:  # RuntimeError: torch and torchvision of different builds
+        raise EnvironmentProblem(
+            f"timm cannot be imported: {error}.", do="reinstall torch and torchvision together from one index"
+        ) from error
+    from difflib import get_close_matches  # noqa: PLC0415
+
+    if not timm.is_model(name):
+        near = get_close_matches(name, [*MODELS, *timm.list_models()], n=3)
+        raise UsageError(
+            f"No model called {name!r}" + (f"; near: {', '.join(near)}." if near else "."),
+            do="audit --list models, or any name of timm.list_models()",
+        )
+    settings: dict[str, object] = {"num_classes": classes, "in_chans": channels}
+    try:
+        model = timm.create_model(name, pretrained=False, img_size=image_size, **settings)
+    except TypeError:  # convolutional models take any size and no such argument
+        model = timm.create_model(name, pretrained=False, **settings)
+    return _split(model, channels=channels, image_size=image_size)
+
+
+def _split(model: nn.Module, *, channels: int, image_size: int) -> Network:
+    """Part a timm model before its last linear layer, if putting it together again gives the same logits."""
+    import torch  # noqa: PLC0415
+    from torch import nn  # noqa: PLC0415
+
+    from dataset_audit.train.networks import TimmNet  # noqa: PLC0415
+
+    whole = TimmNet(model, nn.Identity())
+    head = model.get_classifier() if hasattr(model, "get_classifier") else None
+    if not isinstance(head, nn.Linear):
+        return whole
+    parted = TimmNet(model, head)
+    model.eval()
+    with torch.no_grad():
+        # deterministic and not constant, without touching the generator that draws the weights
+        probe = torch.linspace(-1, 1, 2 * channels * image_size**2).reshape(2, channels, image_size, image_size)
+        try:
+            same = torch.allclose(parted(probe), model(probe), atol=1e-4)
+        except (TypeError, RuntimeError, AttributeError):
+            same = False
+    model.train()
+    return parted if same else whole
