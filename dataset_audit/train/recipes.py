@@ -183,3 +183,13 @@ def _parsed(key: str, text: str, kind: type) -> object:
 def _nearest(name: str, names: Mapping[str, object]) -> str:
     close = get_close_matches(name, names, n=1)
     return f"; did you mean {close[0]}" if close else ""
+
+
+# Spearman agreement of the mean AUM of a short run with that of a long one; measured, see docs/results.md.
+_AGREEMENT: dict[tuple[str, str, int], tuple[float, str]] = {}
+
+
+def agreement(recipe_name: str, model: str, epochs: int) -> dict[str, object]:
+    """Return the measured agreement of this recipe's recommended column with a long run, or {} if never measured."""
+    found = _AGREEMENT.get((recipe_name, model, epochs))
+    return {"agreement": found[0], "with": found[1]} if found else {}

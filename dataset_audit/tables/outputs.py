@@ -1,0 +1,112 @@
+"""What may be overwritten: one rule for every command that writes a table."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+from dataset_audit.errors import AuditError, MismatchError, UsageError
+from dataset_audit.tables import files, parquet, sidecar
+
+Standing = Literal["absent", "finished", "replaceable"]
+
+
+def standing(table: Path, format_name: str, identity: Mapping[str, object], *, force: bool) -> Standing:
+    """Say what lies at ``table`` compared with what is about to be made.
+
+    Args:
+        table: The output.
+        format_name: Footer value of ``audit.format`` that marks a table of the same command.
+        identity: Every setting that decides the bytes of the table, as the sidecar's ``config`` holds it.
+        force: Whether a table of another configuration may be replaced, and a finished one made again.
+
+    Returns:
+        ``finished`` if the same configuration already gave this table, ``replaceable`` if it may be written over,
+        ``absent`` if there is none.
+
+    Raises:
+        UsageError: The file is not ours; never overwritten, whatever ``force`` says.
+        MismatchError: It holds another configuration and ``force`` was not given; names each differing field.
+    """
+    if not table.exists() or not table.is_file():  # /dev/null is no table
+        return "absent"
+    try:
+        ours = parquet.metadata(table).get("audit.format") == format_name
+    except AuditError:
+        ours = False
+    if not ours:
+        raise UsageError(
+            f"{table} exists and is no {format_name} table of audit; it is never overwritten.",
+            do="--out with another name",
+        )
+    try:
+        document = sidecar.read(table)
+    except AuditError:  # an interrupted write left a table without its sidecar: nothing to protect
+        return "replaceable"
+    if document.get("sha256") != files.sha256_file(table):
+        return "replaceable"
+    different = differences(document.get("config"), identity)
+    if force:
+        return "replaceable"
+    if different:
+        raise MismatchError(
+            f"{table} holds another run: {'; '.join(different)}.",
+            do="--out with another name, or --force to replace it",
+        )
+    return "finished"
+
+
+def bind(folder: Path, identity: Mapping[str, object], *, force: bool) -> None:
+    """Make ``folder`` the place for unfinished work of this configuration; keep what it already holds of the same.
+
+    Raises:
+        MismatchError: It holds unfinished work of another configuration and ``force`` was not given.
+    """
+    note = folder / "config.json"
+    if note.exists():
+        try:
+            stored = json.loads(note.read_bytes())
+        except ValueError:
+            stored = None
+        different = differences(stored, identity)
+        if different and not force:
+            raise MismatchError(
+                f"{folder} holds an unfinished run of another configuration: {'; '.join(different)}.",
+                do="--out with another name, or --force to drop it",
+            )
+        if not different and not force:
+            return
+        shutil.rmtree(folder)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    files.write_bytes(note, sidecar.encode(dict(identity)))
+
+
+def differences(stored: object, wanted: Mapping[str, object]) -> list[str]:
+    """Return one phrase ``field: old -> new`` for each setting in which the two differ, nested fields dotted."""
+    old, new = _flat(stored if isinstance(stored, Mapping) else {}), _flat(wanted)
+    names = [name for name in {**new, **old} if name != "digest" and old.get(name) != new.get(name)]
+    return [f"{name}: {_shown(old.get(name))} -> {_shown(new.get(name))}" for name in names]
+
+
+def _flat(nested: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def _shown(value: object) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 40 else text[:12] + "…"
+
+
+def digest(identity: Mapping[str, object]) -> str:
+    """Return the SHA-256, in hex, of the canonical JSON of a configuration."""
+    return sha256(sidecar.encode(dict(identity))).hexdigest()
