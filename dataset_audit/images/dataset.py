@@ -1,0 +1,123 @@
+"""``open_dataset``: from what a user names to examples in a fixed order."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Final
+
+from dataset_audit.errors import DataError, EnvironmentProblem, UsageError
+from dataset_audit.images.decode import Limits
+from dataset_audit.images.opened import ImageDataset, Request
+from dataset_audit.images.readers import READERS
+
+__all__ = ["ImageDataset", "dataset_names", "open_dataset"]
+
+_REMOTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_NO_LIMITS: Final = Limits()
+_FILES: Final = "files:"
+
+
+def dataset_names() -> dict[str, str]:
+    """Return the data sets that can be asked for by name, each with one line about it."""
+    return {name: reader.about for name, reader in READERS.items() if reader.named}
+
+
+def open_dataset(
+    spec: str | Path,
+    *,
+    data_root: Path | None = None,
+    download: bool = False,
+    split: str | None = None,
+    seed: int = 1,
+    limits: Limits = _NO_LIMITS,
+) -> ImageDataset:
+    """Return the examples that ``spec`` names, in an order that depends on names and contents alone.
+
+    Args:
+        spec: A name (``digits``, ``cifar10`` ...), a folder, a ``.parquet`` file, pattern or folder of shards, an
+            ``.npz`` file, or ``files:DIR``. Text that is a known name and holds no slash is the name, even where a
+            folder of that name exists; a ``Path`` is always a path.
+        data_root: Where named sets lie; ``./data`` if not given.
+        download: Whether a named set that is absent may be fetched.
+        split: Which split; ``train`` where there are several and none is named.
+        seed: Draws the permutation of ``permuted-mnist``; nothing else.
+        limits: What is decoded at all, and the background of transparent pixels.
+
+    Raises:
+        UsageError: There is no such thing, it is absent, or it is ambiguous.
+        DataError: It holds no images, or its bytes are bad.
+        EnvironmentProblem: A folder or file may not be read.
+    """
+    text = os.fspath(spec)
+    request = Request(
+        spec=text,
+        path=Path(text).expanduser(),
+        data_root=data_root if data_root is not None else Path("data"),
+        download=download,
+        split=split,
+        seed=seed,
+        limits=limits,
+    )
+    if isinstance(spec, str) and "/" not in text and text in READERS and READERS[text].named:
+        return READERS[text].open(request)
+    if isinstance(spec, str) and text.startswith(_FILES):
+        folder = Path(text.removeprefix(_FILES)).expanduser()
+        if not folder.is_dir():
+            raise UsageError("No such folder.", where=str(folder))
+        return open_with("files", request, folder)
+    if _REMOTE.match(text):
+        raise UsageError("Remote paths are not read.", where=text, do="copy the data here and name the folder or file")
+    return open_with(_kind(request), request, request.path)
+
+
+def open_with(kind: str, request: Request, path: Path) -> ImageDataset:
+    """Return what one reader makes of a path; a permission refused is the machine's trouble, not the data's."""
+    from dataclasses import replace
+
+    try:
+        return READERS[kind].open(replace(request, path=path))
+    except PermissionError as error:
+        raise EnvironmentProblem(f"It may not be read: {error.strerror}.", where=str(path)) from None
+
+
+def _kind(request: Request) -> str:
+    """Return the reader for what lies at the path."""
+    path = request.path
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return _kind_of_absent(request)
+    except OSError as error:
+        raise EnvironmentProblem(f"It may not be read: {error.strerror}.", where=request.spec) from None
+    if stat.S_ISDIR(mode):
+        names = [entry.name for entry in os.scandir(path) if not entry.name.startswith(".")]
+        shards = any(name.endswith(".parquet") for name in names)
+        return "parquet" if shards else "folders"
+    if not stat.S_ISREG(mode):
+        raise UsageError("Neither a folder nor a file: a device, pipe or socket.", where=request.spec)
+    if path.suffix.lower() == ".parquet":
+        return "parquet"
+    if path.suffix.lower() == ".npz":
+        return "npz"
+    if not path.stat().st_size:
+        raise DataError("The file is empty.", where=request.spec)
+    raise UsageError(
+        "A file of this kind is not a data set.",
+        where=request.spec,
+        do="name a folder of images, a .parquet file or an .npz file",
+    )
+
+
+def _kind_of_absent(request: Request) -> str:
+    if any(sign in request.spec for sign in "*?["):
+        return "parquet"
+    near = difflib.get_close_matches(request.spec, dataset_names(), n=1)
+    raise UsageError(
+        f"There is no data set called {request.spec!r} and no such path.",
+        do=f"did you mean {near[0]}?" if near else "name a folder or file, or one of: " + ", ".join(dataset_names()),
+        id="E-no-dataset",
+    )

@@ -1,0 +1,299 @@
+"""Folders of image files: with a class per folder directly under the root, or without labels.
+
+The order of classes and of files is that of torchvision's ImageFolder on trees that hold nothing hidden and no links:
+classes by name, then directories by path, then files by name, each compared as bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from dataset_audit.errors import DataError, EnvironmentProblem, UsageError
+from dataset_audit.images.decode import BadImage, Limits
+from dataset_audit.images.bad_image import UNREADABLE_FILE
+from dataset_audit.images.names import encode_name, encode_names
+from dataset_audit.images.opened import ImageDataset, Request
+
+EXTENSIONS: Final = frozenset(
+    ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .bmp .tif .tiff .pbm .pgm .ppm .pnm .pfm .avif".split()
+)
+"""Endings of files that become examples; the format is then taken from the content."""
+
+FOREIGN_EXTENSIONS: Final = frozenset(
+    ".heic .heif .jp2 .j2k .jxl .psd .tga .dds .ico .eps .fits .exr .pcx .jif .heics .avifs".split()
+)
+"""Endings of pictures that are not decoded: each becomes a row that says so, not a hole."""
+
+SPLITS: Final = frozenset("train training val valid validation dev test testing eval unlabeled unlabelled".split())
+_SYSTEM: Final = frozenset((b"__MACOSX", b"@eaDir", b"Thumbs.db", b"desktop.ini", b"$RECYCLE.BIN"))
+
+
+@dataclass
+class _Seen:
+    """What listing left out, to be said once."""
+
+    root: bytes
+    hidden: int = 0
+    hidden_folders: list[bytes] = field(default_factory=list)
+    linked_folders: list[bytes] = field(default_factory=list)
+    links_out: int = 0
+    special: int = 0
+    others: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, eq=False)
+class FileSource:
+    """Files below a root, read once each, whole, and never written."""
+
+    root: bytes
+    names: Sequence[bytes]
+    limits: Limits
+
+    def encoded(self, index: int) -> bytes:
+        """Return the file's bytes.
+
+        Raises:
+            BadImage: It vanished, is not a regular file any more, is too large, or the system refuses it.
+        """
+        return read_file(os.path.join(self.root, self.names[index]), self.limits.max_file_bytes)
+
+
+def read_file(path: bytes | Path, most: int) -> bytes:
+    """Return the bytes of a regular file, at most ``most``; never waits on a FIFO or device.
+
+    Raises:
+        BadImage: As for `FileSource.encoded`.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise BadImage("unreadable", "vanished: it was there when the folder was listed") from None
+    except OSError as error:
+        raise BadImage("unreadable", f"{UNREADABLE_FILE}: {error.strerror}") from None
+    with open(handle, "rb") as file:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise BadImage("unreadable", "not a file: a device, pipe or folder")
+        if status.st_size > most:
+            raise BadImage("too_large", f"too large: {status.st_size} bytes exceed --max-file-bytes {most}")
+        try:
+            return file.read(most + 1)
+        except OSError as error:
+            raise BadImage("unreadable", f"{UNREADABLE_FILE}: {error.strerror}") from None
+
+
+def open_folders(request: Request) -> ImageDataset:
+    """Open a folder of class folders, a folder that holds only images (then without labels), or one split of either.
+
+    Raises:
+        UsageError: Images lie beside folders, or the split asked for is not there.
+        DataError: There is no image.
+        EnvironmentProblem: A folder may not be read: a silently smaller data set is the worst outcome.
+    """
+    root, split, notes = _choose_split(request)
+    seen = _Seen(root)
+    folders, files = _list(root, b"", seen)
+    if folders and files:
+        raise UsageError(
+            f"{len(files)} images lie beside {len(folders)} folders: are the folders classes?",
+            where=os.fsdecode(os.path.join(root, files[0])),
+            do=f"move the images into a folder of their class, or 'files:{request.spec}' for all images without labels",
+        )
+    if not folders:
+        return _dataset(request, root, files, None, (), split, notes + _told(seen))
+    names, labels = [], []
+    for label, folder in enumerate(folders):
+        found = list(_walk(root, folder, seen))
+        names += found
+        labels += [label] * len(found)
+    notes += _about_classes(folders, labels) + _told(seen)
+    classes = tuple(encode_name(folder)[0] for folder in folders)
+    return _dataset(request, root, names, labels, classes, split, notes)
+
+
+def open_files(request: Request) -> ImageDataset:
+    """Open every image below a folder, at any depth, without labels, ordered by path.
+
+    Raises:
+        DataError, EnvironmentProblem: As for `open_folders`.
+    """
+    root, split, notes = _choose_split(request)
+    seen = _Seen(root)
+    names = list(_walk(root, b"", seen))
+    return _dataset(request, root, names, None, (), split, notes + _told(seen))
+
+
+def _dataset(
+    request: Request,
+    root: bytes,
+    names: list[bytes],
+    labels: list[int] | None,
+    classes: tuple[str, ...],
+    split: str | None,
+    notes: list[tuple[str, str]],
+) -> ImageDataset:
+    if not names:
+        raise DataError(
+            "There is no image here.",
+            where=os.fsdecode(root),
+            do="folders directly under the one named are the classes; images end in .jpg, .png, .webp ...",
+            id="E-no-images",
+        )
+    file_names, escaped = encode_names(names)
+    return ImageDataset(
+        spec=request.spec,
+        name=request.spec,
+        labels=np.full(len(names), -1, np.int32) if labels is None else np.asarray(labels, np.int32),
+        class_names=classes,
+        source=FileSource(root, names, request.limits),
+        limits=request.limits,
+        file_names=file_names,
+        escaped=escaped,
+        split=None if split is None else [split] * len(names),
+        warnings=notes,
+    )
+
+
+def _choose_split(request: Request) -> tuple[bytes, str | None, list[tuple[str, str]]]:
+    """Return the folder to list: the root itself, or one of its splits when it holds nothing but splits."""
+    root = os.fsencode(request.path)
+    folders, files = _list(root, b"", _Seen(root))
+    names = [os.fsdecode(folder) for folder in folders]
+    splits = bool(names) and not files and all(name.lower() in SPLITS for name in names)
+    if request.split is not None:
+        if request.split not in names:
+            raise UsageError(
+                f"There is no split {request.split!r} in this folder.",
+                where=str(request.path),
+                do="folders there: " + (", ".join(names[:10]) or "none"),
+            )
+        return os.path.join(root, os.fsencode(request.split)), request.split, []
+    if not splits:
+        return root, None, []
+    chosen = names[0] if len(names) == 1 else "train" if "train" in names else None
+    if chosen is None:
+        raise UsageError("The folder holds splits, not classes.", where=str(request.path), do=f"--split {names[0]}")
+    notes = [("W-split", f"{request.spec} holds the splits {', '.join(names)}: {chosen} is taken; --split chooses")]
+    return os.path.join(root, os.fsencode(chosen)), chosen, notes
+
+
+# -- listing ---------------------------------------------------------------------------------------------------------
+
+
+def _walk(root: bytes, below: bytes, seen: _Seen) -> Iterator[bytes]:
+    """Yield names of image files under a folder, directories ordered by their path, files by name."""
+    directories, found = [below], []
+    while directories:
+        directory = directories.pop()
+        folders, files = _list(root, directory, seen)
+        directories += folders
+        found.append((directory, files))
+    for _, files in sorted(found):
+        yield from files
+
+
+def _list(root: bytes, directory: bytes, seen: _Seen) -> tuple[list[bytes], list[bytes]]:
+    """Return (folders, image files) of one directory, relative to the root, each sorted by bytes."""
+    folders, files = [], []
+    try:
+        with os.scandir(os.path.join(root, directory)) as entries:
+            for entry in entries:
+                name = os.path.join(directory, entry.name)
+                kind = _kind(entry, name, seen)
+                if kind == "folder":
+                    folders.append(name)
+                elif kind == "image":
+                    files.append(name)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"A folder of the data set cannot be listed: {error.strerror}.",
+            where=os.fsdecode(os.path.join(root, directory)),
+            do="make it readable, or move it out of the data set",
+        ) from None
+    return sorted(folders), sorted(files)
+
+
+def _kind(entry: os.DirEntry[bytes], name: bytes, seen: _Seen) -> str:
+    hidden = entry.name.startswith(b".") or entry.name in _SYSTEM
+    if entry.is_symlink():
+        return _kind_of_link(entry, name, seen) if not hidden else "hidden"
+    if entry.is_dir(follow_symlinks=False):
+        if hidden:
+            seen.hidden_folders.append(name)
+            return "hidden"
+        return "folder"
+    if hidden:
+        seen.hidden += 1
+        return "hidden"
+    if not entry.is_file(follow_symlinks=False):
+        seen.special += 1
+        return "special"
+    return _kind_of_file(entry.name, seen)
+
+
+def _kind_of_link(entry: os.DirEntry[bytes], name: bytes, seen: _Seen) -> str:
+    target, base = os.path.realpath(entry.path), os.path.realpath(seen.root)
+    if os.path.isdir(target):
+        seen.linked_folders.append(name)
+        return "link"
+    if not target.startswith(base + b"/") or not os.path.isfile(target):
+        seen.links_out += 1
+        return "link"
+    return _kind_of_file(entry.name, seen)
+
+
+def _kind_of_file(name: bytes, seen: _Seen) -> str:
+    ending = os.path.splitext(os.fsdecode(name).lower())[1]
+    if ending in EXTENSIONS or ending in FOREIGN_EXTENSIONS:
+        return "image"
+    seen.others[ending or "no ending"] += 1
+    return "other"
+
+
+# -- what is said about it -------------------------------------------------------------------------------------------
+
+
+def _shown(names: Sequence[bytes]) -> str:
+    return ", ".join(encode_name(name)[0] for name in names[:3]) + (" ..." if len(names) > 3 else "")
+
+
+def _told(seen: _Seen) -> list[tuple[str, str]]:
+    notes = []
+    shifted = "; ImageFolder counts such a folder as a class, so its class numbers differ from these"
+    for marker, folders, kind in (("W-hidden", seen.hidden_folders, "hidden"), ("W-links", seen.linked_folders, "linked")):
+        if folders:
+            top = any(b"/" not in folder for folder in folders)
+            text = f"{len(folders)} {kind} folders skipped: {_shown(folders)}" + (shifted if top else "")
+            notes.append((marker, text))
+    if seen.links_out:
+        notes.append(("W-links", f"{seen.links_out} links to files skipped: they dangle or leave the folder"))
+    if seen.special:
+        notes.append(("W-files", f"{seen.special} entries skipped that are no files: pipes, sockets, devices"))
+    if seen.others or seen.hidden:
+        kinds = ", ".join(f"{count} {ending}" for ending, count in seen.others.most_common(5))
+        hidden = f"{seen.hidden} hidden" if seen.hidden else ""
+        total = seen.hidden + sum(seen.others.values())
+        notes.append(("W-files", f"{total} files skipped that are no images: {', '.join(filter(None, (kinds, hidden)))}"))
+    return notes
+
+
+def _about_classes(folders: Sequence[bytes], labels: Sequence[int]) -> list[tuple[str, str]]:
+    notes = []
+    counts = Counter(labels)
+    empty = [folder for label, folder in enumerate(folders) if not counts[label]]
+    if empty:
+        notes.append(("W-empty-class", f"{len(empty)} classes without an image keep their number: {_shown(empty)}"))
+    texts = [os.fsdecode(folder) for folder in folders]
+    if len({text.casefold() for text in texts}) < len(texts):
+        notes.append(("W-case", "class names differ only by case"))
+    if all(text.isascii() and text.isdigit() for text in texts) and sorted(texts, key=int) != texts:
+        notes.append(("W-numeric", f"classes are numbered in text order: class {texts[1]!r} is 1, not the number it names"))
+    return notes

@@ -1,0 +1,382 @@
+"""Other people's Parquet files: a struct<bytes, path> per image, as Hugging Face writes them.
+
+Row groups are read when first needed and kept up to a bound. Only the needed columns are read, the schema is judged by
+our own rules, extension types are not revived, and nothing is mapped: a file truncated meanwhile is an error, not SIGBUS.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from bisect import bisect_right
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from dataset_audit.errors import DataError, UsageError
+from dataset_audit.images.decode import BadImage, Limits
+from dataset_audit.images.folders import read_file
+from dataset_audit.images.names import encode_names
+from dataset_audit.images.opened import ImageDataset, Request
+from dataset_audit.images.paths import resolve_under
+
+_IMAGE_NAMES: Final = ("image", "img")
+_LABEL_NAMES: Final = ("label", "labels", "fine_label")
+_SHARD: Final = re.compile(r"(?P<split>.+?)-(?P<number>\d{5})-of-(?P<count>\d{5})(?:-[0-9a-f]+)?\.parquet")
+KEPT_BYTES: Final = 2**30
+"""Encoded bytes kept in memory; data sets above it are read again, row group by row group."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """One row group of one file."""
+
+    file: int
+    group: int
+    rows: int
+    size: int
+
+
+@dataclass(eq=False)
+class ParquetSource:
+    """Encoded bytes out of row groups, each read at most once while the bound holds; safe for several threads."""
+
+    files: Sequence[Path]
+    groups: Sequence[_Group]
+    column: str
+    limits: Limits
+    kept_bytes: int = KEPT_BYTES
+    _starts: list[int] = field(init=False)
+    _cache: OrderedDict[int, tuple[pa.Array, pa.Array | None]] = field(init=False, default_factory=OrderedDict)
+    _held: int = field(init=False, default=0)
+    _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
+    _reading: dict[int, threading.Lock] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._starts = list(accumulate((group.rows for group in self.groups), initial=0))
+
+    def encoded(self, index: int) -> bytes:
+        """Return the bytes of one row; where they are null, those of the file that ``path`` names beside the table.
+
+        Raises:
+            BadImage: The row has neither.
+            DataError: The path leaves the table's folder, or the file cannot be read as Parquet any more.
+        """
+        number = bisect_right(self._starts, index) - 1
+        row = index - self._starts[number]
+        contents, paths = self._group(number)
+        cell = contents[row]
+        if cell.is_valid:
+            return cell.as_buffer().to_pybytes()  # type: ignore[no-any-return]
+        name = paths[row].as_py() if paths is not None else None
+        if not name:
+            raise BadImage("no_bytes", "no bytes: the row has neither bytes nor a path")
+        root = self.files[self.groups[number].file].parent
+        return read_file(resolve_under(root, name), self.limits.max_file_bytes)
+
+    def _group(self, number: int) -> tuple[pa.Array, pa.Array | None]:
+        with self._lock:
+            if number in self._cache:
+                self._cache.move_to_end(number)
+                return self._cache[number]
+            reading = self._reading.setdefault(number, threading.Lock())
+        with reading:  # several threads want the same group: one reads it
+            with self._lock:
+                if number in self._cache:
+                    return self._cache[number]
+            loaded = self._read(number)
+            self._keep(number, loaded)
+        return loaded
+
+    def _keep(self, number: int, loaded: tuple[pa.Array, pa.Array | None]) -> None:
+        with self._lock:
+            self._cache[number] = loaded
+            self._held += self.groups[number].size
+            self._reading.pop(number, None)
+            while self._held > self.kept_bytes and len(self._cache) > 1:
+                old, _ = self._cache.popitem(last=False)
+                self._held -= self.groups[old].size
+
+    def _read(self, number: int) -> tuple[pa.Array, pa.Array | None]:
+        group = self.groups[number]
+        path = self.files[group.file]
+        try:
+            with open_parquet(path) as file:
+                table = file.read_row_group(group.group, columns=[self.column], use_threads=False)
+            column = table.column(0).combine_chunks()
+            column.validate(full=True)
+            if len(column) != group.rows:
+                raise pa.ArrowInvalid(f"{len(column)} rows where there were {group.rows}")
+            fields = column.type.names
+            paths = column.field("path") if "path" in fields else None
+            contents = column.field("bytes")
+            if column.null_count:  # a null struct has no bytes, whatever its child holds
+                contents = pc.if_else(column.is_valid(), contents, pa.scalar(None, contents.type))
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(path, error) from None
+        return contents, paths
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Return a Parquet reader on a local regular file: checksums verified, nothing mapped, no extension types.
+
+    Raises:
+        OSError, pa.ArrowException: It is none.
+    """
+    # a handle of Arrow's own: given a string it resolves URLs, given a Python file it may abort at exit
+    return pq.ParquetFile(
+        pa.OSFile(os.fspath(path)),
+        page_checksum_verification=True,
+        arrow_extensions_enabled=False,
+    )
+
+
+def open_tables(request: Request) -> ImageDataset:
+    """Open one Parquet file, a pattern, or a folder of shards with an image column and perhaps a label column.
+
+    Raises:
+        UsageError: The split is not there, or the pattern matches nothing.
+        DataError: A file is no Parquet, shards are missing or differ, or the columns are of other types.
+    """
+    files, split, notes = _choose(request)
+    schema, features = _schema(files)
+    image = _image_column(schema, features, files[0])
+    label = _label_column(schema, features)
+    groups: list[_Group] = []
+    labels: list[NDArray[np.int32] | list[str | None]] = []
+    names: list[str | None] = []
+    has_path = "path" in [field.name for field in schema.field(image).type]
+    for number, path in enumerate(files):
+        try:
+            with open_parquet(path) as file:
+                groups += _groups(file, number)
+                if label is not None:
+                    labels.append(_labels(file, label, path))
+                if has_path:
+                    names += _strings(file, f"{image}.path")
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(path, error) from None
+    rows = sum(group.rows for group in groups)
+    if not rows:
+        raise DataError("There are no rows.", where=str(files[0]), id="E-no-images")
+    numbers, classes = _classes(labels, features.get(label or "", ()), rows, files[0])
+    # a name is either all there or no way back to a row
+    raw = [os.fsencode(name) for name in names if name] if has_path else []
+    file_names, escaped = encode_names(raw) if len(raw) == rows else (None, None)
+    return ImageDataset(
+        spec=request.spec,
+        name=request.spec,
+        labels=numbers,
+        class_names=classes,
+        source=ParquetSource(files, groups, image, request.limits),
+        limits=request.limits,
+        file_names=file_names,
+        escaped=escaped,
+        split=None if split is None else [split] * rows,
+        warnings=notes,
+    )
+
+
+# -- which files -----------------------------------------------------------------------------------------------------
+
+
+def _choose(request: Request) -> tuple[list[Path], str | None, list[tuple[str, str]]]:
+    """Return the files in order, the split they are, and what to say about the choice."""
+    path = request.path
+    if not path.is_dir():
+        files = [path] if path.is_file() else sorted(path.parent.glob(path.name), key=os.fsencode)
+        if not files:
+            raise UsageError("No such path (a pattern the shell did not expand?).", where=request.spec)
+        _check_shards(files)
+        splits = {_split_of(file) for file in files}
+        split = splits.pop() if len(splits) == 1 else None
+        if request.split is not None and request.split != split:
+            raise UsageError(f"There is no split {request.split!r} in this file.", where=request.spec)
+        return files, split, []
+    shards: dict[str | None, list[Path]] = {}
+    for file in sorted(path.glob("*.parquet"), key=os.fsencode):
+        if not file.name.startswith(".") and file.is_file():
+            shards.setdefault(_split_of(file), []).append(file)
+    known = sorted(name for name in shards if name is not None)
+    if request.split is not None and request.split not in known:
+        raise UsageError(
+            f"There is no split {request.split!r} in this folder.",
+            where=request.spec,
+            do="splits there: " + (", ".join(known) or "none"),
+        )
+    chosen = request.split or (known[0] if len(known) == 1 else "train" if "train" in known else None)
+    notes = []
+    if len(shards) > 1 and request.split is None:
+        if chosen is None:
+            raise UsageError("The folder holds several splits.", where=request.spec, do=f"--split {known[0]}")
+        notes = [("W-split", f"{request.spec} holds the splits {', '.join(known)}: {chosen} is taken; --split chooses")]
+    files = shards[chosen] if chosen in shards else [file for some in shards.values() for file in some]
+    if not files:
+        raise DataError("There is no Parquet file here.", where=request.spec, id="E-no-images")
+    _check_shards(files)
+    return files, chosen, notes
+
+
+def _split_of(file: Path) -> str | None:
+    found = _SHARD.fullmatch(file.name)
+    return found["split"] if found else None
+
+
+def _check_shards(files: Sequence[Path]) -> None:
+    """Refuse a numbered series with a gap or a number twice: a silently smaller data set is the worst outcome."""
+    series: dict[tuple[str, int], Counter[int]] = {}
+    for file in files:
+        if found := _SHARD.fullmatch(file.name):
+            series.setdefault((found["split"], int(found["count"])), Counter())[int(found["number"])] += 1
+    for (split, count), numbers in series.items():
+        if len(files) == 1:
+            continue  # one shard asked for by name is a data set of its own
+        wrong = [f"{number} of {count} is missing" for number in range(count) if number not in numbers]
+        wrong += [f"{number} of {count} is there {times} times" for number, times in numbers.items() if times > 1]
+        if wrong:
+            raise DataError(
+                f"The shards of {split} are not complete: {wrong[0]} (counting from 0).",
+                where=str(files[0].parent),
+                do="fetch the missing file, or name the files to read one by one",
+                id="E-shards",
+            )
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError("Not a readable Parquet file.", where=f"{path}: {str(error)[:300]}", id="E-parquet")
+
+
+# -- which columns ---------------------------------------------------------------------------------------------------
+
+
+def _schema(files: Sequence[Path]) -> tuple[pa.Schema, dict[str, tuple[str, ...] | None]]:
+    """Return the schema all files share and, from the footer, column -> class names (None marks an image)."""
+    schemas = []
+    for path in files:
+        try:
+            with open_parquet(path) as file:
+                schemas.append(file.schema_arrow)
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(path, error) from None
+        names = schemas[-1].names
+        if len(set(names)) < len(names):
+            raise DataError("Two columns have one name.", where=str(path))
+        if not schemas[-1].equals(schemas[0]):
+            raise DataError("Two shards have different columns.", where=f"{files[0]} and {path}", id="E-schema")
+    return schemas[0], _features(schemas[0].metadata or {})
+
+
+def _features(metadata: dict[bytes, bytes]) -> dict[str, tuple[str, ...] | None]:
+    found: dict[str, tuple[str, ...] | None] = {}
+    try:
+        features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
+        for column, feature in features.items():
+            if feature.get("_type") == "Image":
+                found[str(column)] = None
+            elif feature.get("_type") == "ClassLabel" and feature.get("names"):
+                found[str(column)] = tuple(str(name) for name in feature["names"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}  # a footer of another kind says nothing
+    return found
+
+
+def _image_column(schema: pa.Schema, features: dict[str, tuple[str, ...] | None], path: Path) -> str:
+    marked = [name for name, names in features.items() if names is None and name in schema.names]
+    usual = [name for name in _IMAGE_NAMES if name in schema.names]
+    name = (marked or usual or [""])[0]
+    if not name:
+        raise DataError(
+            f"There is no image column: expected 'image' as struct<bytes, path>, found {', '.join(schema.names[:20])}.",
+            where=str(path),
+            id="E-schema",
+        )
+    kind = schema.field(name).type
+    binary = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    if binary:
+        inner = kind.field(kind.get_field_index("bytes")).type
+        binary = pa.types.is_binary(inner) or pa.types.is_large_binary(inner)
+    if not binary:
+        raise DataError(
+            f"Column {name!r} is {kind}: expected struct<bytes: binary, path: string>.", where=str(path), id="E-schema"
+        )
+    return name
+
+
+def _label_column(schema: pa.Schema, features: dict[str, tuple[str, ...] | None]) -> str | None:
+    marked = [name for name, names in features.items() if names is not None and name in schema.names]
+    if len(marked) == 1:
+        return marked[0]
+    return next((name for name in _LABEL_NAMES if name in schema.names), None)
+
+
+def _groups(file: pq.ParquetFile, number: int) -> list[_Group]:
+    found = []
+    for group in range(file.metadata.num_row_groups):
+        facts = file.metadata.row_group(group)
+        if facts.num_rows:
+            found.append(_Group(number, group, facts.num_rows, facts.total_byte_size))
+    return found
+
+
+def _strings(file: pq.ParquetFile, column: str) -> list[str | None]:
+    found: list[str | None] = []
+    for batch in file.iter_batches(columns=[column], use_threads=False):
+        struct = batch.column(0)
+        inner = struct.field("path") if pa.types.is_struct(struct.type) else struct
+        found += inner.to_pylist()
+    return found
+
+
+def _labels(file: pq.ParquetFile, column: str, path: Path) -> NDArray[np.int32] | list[str | None]:
+    """Return one file's labels: int32 with -1 for null, or text."""
+    chunks: list[NDArray[np.int32]] = []
+    texts: list[str | None] = []
+    for batch in file.iter_batches(columns=[column], use_threads=False):
+        values = batch.column(0)
+        values.validate(full=True)
+        if pa.types.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        if pa.types.is_integer(values.type):
+            chunks.append(pc.fill_null(values.cast(pa.int64()), -1).to_numpy(zero_copy_only=False).clip(-2, 2**31 - 1))
+        elif pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+            texts += values.to_pylist()
+        else:
+            raise DataError(
+                f"Column {column!r} is {values.type}: labels are whole numbers or text.", where=str(path), id="E-label"
+            )
+    return texts if texts else np.concatenate([*chunks, np.empty(0, np.int64)]).astype(np.int32)
+
+
+def _classes(
+    parts: Sequence[NDArray[np.int32] | list[str | None]], known: tuple[str, ...] | None, rows: int, path: Path
+) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Return labels int32[N] and class names; text labels become classes in text order."""
+    if not parts:
+        return np.full(rows, -1, np.int32), ()
+    if isinstance(parts[0], list):
+        texts = [text for part in parts for text in part]
+        names = known or tuple(sorted({text for text in texts if text is not None}, key=os.fsencode))
+        number = {name: index for index, name in enumerate(names)}
+        labels = np.array([-1 if text is None else number.get(text, -2) for text in texts], np.int32)
+    else:
+        labels = np.concatenate([np.asarray(part) for part in parts]).astype(np.int32)
+        names = known or tuple(str(label) for label in range(int(labels.max(initial=-1)) + 1))
+    wrong = np.flatnonzero((labels < -1) | (labels >= len(names)))
+    if len(wrong):
+        raise DataError(
+            f"Row {wrong[0]} has label {labels[wrong[0]]}, which is none of the {len(names)} classes.",
+            where=str(path),
+            id="E-label",
+        )
+    return labels, names

@@ -1,0 +1,219 @@
+"""One pass over all bytes: read, hash and fully decode every image once, in parallel and in bounded memory."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataset_audit.errors import DataError, EnvironmentProblem
+from dataset_audit.images.bad_image import UNREADABLE_FILE
+from dataset_audit.images.decode import BadImage, allowed_peak
+from dataset_audit.images.identity import fingerprint, uid, uid_array
+from dataset_audit.images.opened import ImageDataset
+from dataset_audit.progress import Progress
+
+Keep = Callable[[int, NDArray[np.uint8]], None]
+_CHUNK: Final = 32
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scan:
+    """What the pass found, one entry per example in index order.
+
+    Args:
+        uid: None where the bytes could not be read.
+        status: ``ok``, ``unreadable``, ``too_large``, ``no_bytes`` or ``excluded``.
+        error: One line, None where the status is ``ok``.
+        sizes: int32[N, 2], height and width of the upright picture, 0 where there is none.
+        fingerprint: Identity of the data set.
+        file_names: As in the data set, for messages.
+    """
+
+    uid: list[str | None]
+    status: list[str]
+    error: list[str | None]
+    sizes: NDArray[np.int32]
+    fingerprint: str
+    file_names: Sequence[str] | None = None
+
+    @property
+    def ok(self) -> NDArray[np.bool_]:
+        """bool[N]: decoded completely."""
+        return np.array([status == "ok" for status in self.status], dtype=np.bool_)
+
+
+class ByteBudget:
+    """A semaphore that counts bytes: what is being decoded at one time never exceeds it."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._free = total
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, wanted: int) -> Iterator[None]:
+        """Hold so many bytes, after waiting until they are free.
+
+        Raises:
+            BadImage: More is wanted than there is in all, whatever else goes on.
+        """
+        if wanted > self.total:
+            raise BadImage("too_large", f"too large: needs {_size(wanted)} to decode, --memory is {_size(self.total)}")
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= wanted)
+            self._free -= wanted
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += wanted
+                self._changed.notify_all()
+
+
+def scan(
+    dataset: ImageDataset,
+    *,
+    workers: int,
+    memory: int,
+    progress: Progress,
+    keep: Keep | None = None,
+    exclude: NDArray[np.bool_] | None = None,
+) -> Scan:
+    """Read, hash and decode every example once.
+
+    The result does not depend on the number of workers nor on the order in which they finish.
+
+    Args:
+        dataset: What `open_dataset` gave.
+        workers: Threads; decoders release the interpreter's lock.
+        memory: Bytes that may be taken by decoding at one time; an image that needs more is a row ``too_large``.
+        progress: Told the number of finished images.
+        keep: Called once per decoded image with its index and pixels, from the worker's thread and in no fixed order;
+            it must copy what it wants to hold, and what it raises ends the pass.
+        exclude: bool[N], examples that are hashed but never given to a decoder.
+
+    Raises:
+        Exception: Whatever a worker raised beside `BadImage`, for the first example in index order.
+    """
+    work = _Pass(dataset, ByteBudget(memory), keep, exclude)
+    progress.start("read", len(dataset), "images")
+    done = 0
+    chunks = [range(start, min(start + _CHUNK, len(dataset))) for start in range(0, len(dataset), _CHUNK)]
+    with ThreadPoolExecutor(max(1, workers), thread_name_prefix="decode") as pool:
+        waiting: list[Future[int]] = []
+        try:
+            for chunk in chunks:
+                waiting.append(pool.submit(work.run, chunk))
+                if len(waiting) > 4 * max(1, workers):  # bounded: a million futures are a gigabyte
+                    done += waiting.pop(0).result()
+                    progress.advance(done)
+            for future in waiting:
+                done += future.result()
+                progress.advance(done)
+        except BaseException:
+            work.stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    progress.finish()
+    return work.result()
+
+
+class _Pass:
+    """The lists that workers fill, each at its own indices."""
+
+    def __init__(
+        self, dataset: ImageDataset, budget: ByteBudget, keep: Keep | None, exclude: NDArray[np.bool_] | None
+    ) -> None:
+        self.dataset, self.budget, self.keep, self.exclude = dataset, budget, keep, exclude
+        self.uid: list[str | None] = [None] * len(dataset)
+        self.status = ["ok"] * len(dataset)
+        self.error: list[str | None] = [None] * len(dataset)
+        self.sizes = np.zeros((len(dataset), 2), np.int32)
+        self.stop = threading.Event()
+
+    def run(self, indices: range) -> int:
+        """Do some examples; returns how many."""
+        for index in indices:
+            if self.stop.is_set():
+                break
+            try:
+                pixels = self._one(index)
+            except BadImage as bad:
+                self.status[index], self.error[index] = bad.status, bad.reason
+                continue
+            if pixels is None:
+                self.status[index], self.error[index] = "excluded", "excluded: by name"
+                continue
+            self.sizes[index] = pixels.shape[:2]
+            if self.keep is not None:
+                self.keep(index, pixels)
+        return len(indices)
+
+    def _one(self, index: int) -> NDArray[np.uint8] | None:
+        """Return one picture, or None if it is excluded, and note its identity."""
+        excluded = self.exclude is not None and bool(self.exclude[index])
+        if self.dataset.array is not None:
+            pixels = self.dataset.array[index]
+            self.uid[index] = uid_array(pixels)
+            return None if excluded else pixels
+        data = self.dataset.encoded(index)  # once: what is hashed is what is decoded
+        self.uid[index] = uid(data)
+        if excluded:
+            return None
+        with self.budget.taken(allowed_peak(data, self.dataset.limits)):
+            return self.dataset.decoded(data)
+
+    def result(self) -> Scan:
+        return Scan(
+            uid=self.uid,
+            status=self.status,
+            error=self.error,
+            sizes=self.sizes,
+            fingerprint=fingerprint(self.uid, self.dataset.labels, self.dataset.class_names),
+            file_names=self.dataset.file_names,
+        )
+
+
+def check_skipped(scan: Scan, max_skipped: float) -> None:
+    """Stop if more than a share of the images cannot be used.
+
+    Excluded examples do not count. Exactly the share is allowed.
+
+    Raises:
+        DataError: Too many are bad, or none is good.
+        EnvironmentProblem: Too many may not be read, and without those there would not be too many.
+    """
+    bad = [index for index, status in enumerate(scan.status) if status not in ("ok", "excluded")]
+    total = len(scan.status) - scan.status.count("excluded")
+    refused = [index for index in bad if (scan.error[index] or "").startswith(f"{UNREADABLE_FILE}:")]
+    limit = Fraction(str(max_skipped)) * total
+    if len(bad) <= limit and (len(bad) < total or not total):
+        return
+    causes = Counter((scan.error[index] or "").split(":")[0] for index in bad)
+    share = f"{100 * len(bad) / total:.2f} %, limit {100 * max_skipped:g} %"
+    first = "; ".join(f"{_name(scan, index)}: {scan.error[index]}" for index in bad[:5])
+    listed = ", ".join(f"{count} {cause}" for cause, count in causes.most_common())
+    kind = EnvironmentProblem if refused and len(bad) - len(refused) <= limit else DataError
+    raise kind(
+        f"{len(bad):,} of {total:,} images cannot be read ({share}): {listed}.",
+        where=first,
+        do="make the files readable" if kind is EnvironmentProblem else "--max-skipped, --exclude, or repair them",
+        id="E-skipped",
+    )
+
+
+def _name(scan: Scan, index: int) -> str:
+    return scan.file_names[index] if scan.file_names is not None else f"index {index}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
