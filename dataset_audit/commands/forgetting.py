@@ -185,7 +185,7 @@ def _open(config: Config, device: torch.device, progress: Progress) -> _Opened:
         resident=config.resident,
         memory=config.memory,
         workers=config.workers,
-        excluded=_excluded(dataset, config.exclude),
+        exclude=_excluded(dataset, config.exclude),
     )
     images, scan = hold(dataset, holding, device=device, progress=progress)
     check_skipped(scan, config.max_skipped)
@@ -205,16 +205,14 @@ def _open(config: Config, device: torch.device, progress: Progress) -> _Opened:
     return _Opened(dataset, scan, images, status, labels, flipped, rows)
 
 
-def _excluded(dataset: ImageDataset, patterns: tuple[str, ...]) -> frozenset[int]:
+def _excluded(dataset: ImageDataset, patterns: tuple[str, ...]) -> NDArray[np.bool_] | None:
+    """Return which rows a pattern names; None where nothing is excluded."""
     if not patterns:
-        return frozenset()
+        return None
     if dataset.file_names is None:
         raise UsageError("--exclude names files; this data set is an array.", do="leave --exclude out")
-    names = dataset.file_names
-    found = frozenset(
-        index for index, name in enumerate(names) if name and any(fnmatch(name, pattern) for pattern in patterns)
-    )
-    if not found:
+    found = np.array([any(fnmatch(name, pattern) for pattern in patterns) for name in dataset.file_names])
+    if not found.any():
         raise UsageError(f"--exclude {', '.join(patterns)} matches no file.", do="patterns are relative to the data set")
     return found
 

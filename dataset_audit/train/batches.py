@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dataset_audit.errors import DataError
-from dataset_audit.images.dataset import ImageDataset
-from dataset_audit.images.decode import BadImage
+from dataset_audit.images.bad_image import BadImage
+from dataset_audit.images.opened import ImageDataset
 
 Batch = tuple[Tensor, Tensor]
 """indices int64[B] and images uint8[B, H, W, C], both on the training device."""

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from dataset_audit import seeds
 from dataset_audit.errors import EnvironmentProblem
-from dataset_audit.images.dataset import ImageDataset
-from dataset_audit.images.decode import BadImage
+from dataset_audit.images.opened import ImageDataset
+from dataset_audit.images.bad_image import BadImage
 from dataset_audit.images.scan import Scan, scan
 from dataset_audit.progress import Progress
 from dataset_audit.train.batches import Images, Resident, Streaming, fit_to
@@ -35,14 +35,14 @@ class Holding:
         resident: Whether to hold all images on the device; ``auto`` does when they fit the budget.
         memory: Bytes for resident images and for decoding; None means a share of what is free.
         workers: Decode threads; None means as many as cores.
-        excluded: Rows that must not be opened.
+        exclude: bool[N], rows that must not be decoded.
     """
 
     size: tuple[int, int] | None = None
     resident: Literal["auto", "yes", "no"] = "auto"
     memory: int | None = None
     workers: int | None = None
-    excluded: frozenset[int] = frozenset()
+    exclude: NDArray[np.bool_] | None = None
 
 
 def native_size(dataset: ImageDataset, *, gpu: bool) -> tuple[int, int]:
@@ -100,7 +100,7 @@ def hold(
     decode_memory = settings.memory or min(2**30, int(free_memory(torch.device("cpu")) * SHARE))
     if settings.resident == "no" or (settings.resident == "auto" and needed > budget):
         found = scan(
-            dataset, workers=workers, memory=decode_memory, progress=progress, excluded=settings.excluded
+            dataset, workers=workers, memory=decode_memory, progress=progress, exclude=settings.exclude
         )
         streaming = Streaming(
             dataset=dataset, size=size, channels=dataset.channels, device=device, workers=workers
@@ -112,7 +112,7 @@ def hold(
         images[index] = fit_to(pixels, size)
 
     found = scan(
-        dataset, workers=workers, memory=decode_memory, progress=progress, keep=keep, excluded=settings.excluded
+        dataset, workers=workers, memory=decode_memory, progress=progress, keep=keep, exclude=settings.exclude
     )
     return Resident(torch.from_numpy(images).to(device)), found
 

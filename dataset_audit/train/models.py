@@ -27,7 +27,7 @@ MODELS: dict[str, Model] = {
     "resnet18": Model("ResNet18", "ResNet-18, 3x3 stem (Toneva et al. 2019), 11.2 M parameters"),
     "wrn28-10": Model("WideResNet", "WRN-28-10, dropout 0.3 (Zagoruyko & Komodakis 2016), 36.5 M"),
     "mnist-net": Model("MnistNet", "Toneva's MNIST network, 28x28 images, 22 k"),
-    "small": Model("SmallNet", "residual, 16 to 128 channels, for a CPU, 0.3 M"),
+    "small": Model("SmallNet", "residual, 32 to 128 channels, for a CPU, 0.3 M"),
     "fixup-resnet18": Model("FixupResNet18", "ResNet-18 without normalisation (Zhang et al. 2019), 11.2 M"),
 }
 

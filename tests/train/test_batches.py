@@ -1,0 +1,118 @@
+"""Holding images: resident and streamed give the same pixels in the same order; sizes and statistics are defined."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dataset_audit.errors import DataError, EnvironmentProblem
+from dataset_audit.images.dataset import open_dataset
+from dataset_audit.progress import Silent
+from dataset_audit.train.batches import Resident, Streaming, fit_to
+from dataset_audit.train.hold import Holding, hold, native_size, statistics
+
+CPU = torch.device("cpu")
+
+
+def folder(root: Path, *, sizes: tuple[tuple[int, int], ...] = ((20, 20),), n: int = 30) -> Path:
+    rng = np.random.default_rng(0)
+    for i in range(n):
+        height, width = sizes[i % len(sizes)]
+        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        path = root / ("cat" if i % 2 else "dog") / f"{i:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return root
+
+
+@pytest.mark.parametrize("sizes", [((20, 20),), ((30, 50), (64, 20), (9, 9))])
+def test_streaming_and_resident_give_the_same_pixels_in_the_same_order(
+    tmp_path: Path, sizes: tuple[tuple[int, int], ...]
+) -> None:
+    dataset = open_dataset(folder(tmp_path, sizes=sizes))
+    held = {
+        how: hold(dataset, Holding(size=(16, 16), resident=how, workers=3), device=CPU, progress=Silent())[0]
+        for how in ("yes", "no")
+    }
+    assert isinstance(held["yes"], Resident)
+    assert isinstance(held["no"], Streaming)
+    order = np.random.default_rng(1).permutation(30)
+    pairs = zip(held["yes"].epoch(order, [13, 13, 4]), held["no"].epoch(order, [13, 13, 4]), strict=True)
+    for (indices, pixels), (same_indices, same_pixels) in pairs:
+        assert torch.equal(indices, same_indices)
+        assert torch.equal(pixels, same_pixels)
+
+
+def test_automatic_holding_follows_the_memory_it_is_given(tmp_path: Path) -> None:
+    dataset = open_dataset(folder(tmp_path))
+    small, large = (
+        hold(dataset, Holding(size=(16, 16), memory=memory), device=CPU, progress=Silent())[0]
+        for memory in (20_000, 10**8)
+    )
+    assert isinstance(small, Streaming)
+    assert isinstance(large, Resident)
+
+
+def test_resident_images_that_cannot_fit_are_refused_when_demanded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dataset_audit.train.hold.free_memory", lambda device: 1000)
+    with pytest.raises(EnvironmentProblem, match="Resident images take"):
+        hold(open_dataset(folder(tmp_path)), Holding(resident="yes"), device=CPU, progress=Silent())
+
+
+def test_an_image_that_breaks_between_the_pass_and_the_epoch_is_named(tmp_path: Path) -> None:
+    dataset = open_dataset(folder(tmp_path))
+    images, _ = hold(dataset, Holding(size=(16, 16), resident="no"), device=CPU, progress=Silent())
+    (tmp_path / "cat" / "001.png").write_bytes(b"gone")
+    with pytest.raises(DataError, match=r"cat/001\.png"):
+        list(images.epoch(np.arange(30), [30]))
+
+
+def test_small_uniform_images_keep_their_size_and_others_get_a_default(tmp_path: Path) -> None:
+    assert native_size(open_dataset(folder(tmp_path / "a", sizes=((20, 24),))), gpu=False) == (20, 24)
+    assert native_size(open_dataset(folder(tmp_path / "b", sizes=((20, 24), (24, 20)))), gpu=False) == (64, 64)
+    assert native_size(open_dataset(folder(tmp_path / "c", sizes=((200, 200),), n=4)), gpu=True) == (224, 224)
+
+
+@pytest.mark.parametrize("shape", [(10, 10), (1, 1), (1, 300), (300, 1), (37, 91), (500, 20)])
+def test_any_shape_fits_and_a_flat_image_stays_flat(shape: tuple[int, int]) -> None:
+    fitted = fit_to(np.full((*shape, 3), 77, dtype=np.uint8), (16, 16))
+    assert fitted.shape == (16, 16, 3)
+    assert (fitted == 77).all()
+
+
+def test_fitting_takes_the_centre(tmp_path: Path) -> None:
+    pixels = np.zeros((10, 30, 1), dtype=np.uint8)
+    pixels[:, 10:20] = 200
+    assert (fit_to(pixels, (10, 10)) == 200).all()
+
+
+def test_statistics_are_those_of_the_chosen_rows() -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, 6, 6, 3), dtype=np.uint8)
+    pixels[..., 2] = 9  # a channel that never varies
+    mean, std = statistics(Resident(torch.from_numpy(pixels)), np.arange(0, 40, 2))
+    wanted = pixels[::2].reshape(-1, 3) / 255
+    assert np.allclose(mean, wanted.mean(0), atol=1e-6)
+    assert np.allclose(std, [*wanted.std(0)[:2], 1.0], atol=1e-6)
+
+
+def test_parquet_with_a_bad_row_keeps_every_other_row_in_place(tmp_path: Path) -> None:
+    root = folder(tmp_path)
+    good = io.BytesIO()
+    Image.fromarray(np.full((20, 20, 3), 5, dtype=np.uint8)).save(good, "PNG")
+    (root / "cat" / "001.png").write_bytes(good.getvalue()[:40])
+    dataset = open_dataset(root)
+    images, found = hold(dataset, Holding(resident="yes"), device=CPU, progress=Silent())
+    bad = [index for index, status in enumerate(found.status) if status != "ok"]
+    assert [dataset.file_names[index] for index in bad] == ["cat/001.png"]  # type: ignore[index]
+    for index in range(len(dataset)):
+        if index not in bad:
+            (_, pixels), *_ = images.epoch(np.array([index]), [1])
+            assert np.array_equal(pixels[0].numpy(), dataset.pixels(index))
