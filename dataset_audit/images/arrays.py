@@ -41,8 +41,9 @@ def read_idx(data: bytes, where: str) -> NDArray[np.uint8]:
 def open_npz(request: Request) -> ImageDataset:
     """Open an ``.npz`` with images and perhaps labels and class names; object arrays are never loaded.
 
-    Images: ``x``, ``X``, ``images``, ``data``, or with a split ``x_train``, ``train_images`` ...; [N, H, W], [N, H, W, C]
-    or [N, C, H, W] with one or three channels; uint8, bool, uint16 (scaled by 65535), or float in 0 to 1.
+    Images: ``x``, ``X``, ``images``, ``data``, or with a split ``x_train``, ``train_images`` ...; [N, H, W],
+    [N, H, W, C] or [N, C, H, W] with one or three channels; uint8, bool, uint16 (scaled by 65535), or float
+    in 0 to 1.
     Labels: ``y``, ``labels``, ``targets`` ...: whole numbers with -1 for none, or text.
 
     Raises:
@@ -59,6 +60,8 @@ def open_npz(request: Request) -> ImageDataset:
             given = _read(archive, kept[labels], path) if labels else None
             named = next((name for name in _CLASSES if name in kept), None)
             names = [str(name) for name in _read(archive, kept[named], path)] if named else None
+    except PermissionError:
+        raise  # the machine's trouble, told where data sets are opened
     except MemoryError:
         raise EnvironmentProblem("The arrays do not fit into memory.", where=str(path)) from None
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error, OSError) as error:
@@ -73,7 +76,11 @@ def _keys(kept: dict[str, str], request: Request) -> tuple[str, str | None, str 
     """Return the names of the image array, the label array and the split they are."""
 
     def find(words: Sequence[str], split: str | None) -> str | None:
-        made = [word if split is None else form.format(word, split) for word in words for form in ("{0}_{1}", "{1}_{0}")]
+        made = [
+            word if split is None else form.format(word, split)
+            for word in words
+            for form in ("{0}_{1}", "{1}_{0}")
+        ]
         return next((name for name in made if name in kept), None)
 
     for split in [request.split] if request.split else [None, *_SPLITS]:
@@ -82,8 +89,14 @@ def _keys(kept: dict[str, str], request: Request) -> tuple[str, str | None, str 
             return images, find(_LABELS, split), split
     held = ", ".join(sorted(kept)[:20]) or "nothing"
     if request.split:
-        raise UsageError(f"There is no split {request.split!r}.", where=request.spec, do=f"arrays there: {held}")
-    raise DataError(f"There is no array of images: expected 'x' or 'images', found {held}.", where=request.spec, id="E-npz")
+        raise UsageError(
+            f"There is no split {request.split!r}.", where=request.spec, do=f"arrays there: {held}"
+        )
+    raise DataError(
+        f"There is no array of images: expected 'x' or 'images', found {held}.",
+        where=request.spec,
+        id="E-npz",
+    )
 
 
 def _read(archive: zipfile.ZipFile, member: str, path: Path) -> NDArray[Any]:
@@ -95,7 +108,9 @@ def _read(archive: zipfile.ZipFile, member: str, path: Path) -> NDArray[Any]:
             count *= int(side)
         if start + count * dtype.itemsize != archive.getinfo(member).file_size:
             raise DataError(
-                f"The header asks for {count} values of {dtype}, the file holds other.", where=f"{path}: {member}", id="E-npz"
+                f"The header asks for {count} values of {dtype}, the file holds other.",
+                where=f"{path}: {member}",
+                id="E-npz",
             )
     with archive.open(member) as file:
         try:
@@ -114,7 +129,10 @@ def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtype[Any]
         raise DataError("Not a NumPy array.", where=f"{where}: {str(error)[:200]}", id="E-npz") from None
     if dtype.hasobject:
         raise DataError(
-            "The array holds Python objects, which are never loaded.", where=where, do="save plain numbers", id="E-npz"
+            "The array holds Python objects, which are never loaded.",
+            where=where,
+            do="save plain numbers",
+            id="E-npz",
         )
     return shape, dtype, file.tell()
 
@@ -123,14 +141,18 @@ def _pixels(values: NDArray[Any], where: str) -> NDArray[np.uint8]:
     """Return uint8[N, H, W, 1 or 3]."""
     shape = values.shape
     if values.ndim == 4 and shape[3] in (1, 3) and shape[1] in (1, 3):
-        raise DataError(f"Shape {shape} may be channels first or last.", where=where, do="save [N, H, W, C]", id="E-npz")
+        raise DataError(
+            f"Shape {shape} may be channels first or last.", where=where, do="save [N, H, W, C]", id="E-npz"
+        )
     if values.ndim == 3:
         values = values[:, :, :, None]
     elif values.ndim == 4 and shape[1] in (1, 3):
         values = values.transpose(0, 2, 3, 1)
     elif values.ndim != 4 or shape[3] not in (1, 3):
         raise DataError(
-            f"Shape {shape} is none of [N, H, W], [N, H, W, C], [N, C, H, W] with 1 or 3 channels.", where=where, id="E-npz"
+            f"Shape {shape} is none of [N, H, W], [N, H, W, C], [N, C, H, W] with 1 or 3 channels.",
+            where=where,
+            id="E-npz",
         )
     if 0 in values.shape[1:]:
         raise DataError(f"Shape {shape} has pictures without pixels.", where=where, id="E-npz")
@@ -147,12 +169,16 @@ def _eight_bit(values: NDArray[Any], where: str) -> NDArray[np.uint8]:
     if values.dtype.kind == "f":
         low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
         if not (low >= 0 and high <= 1):
-            raise DataError(f"Float pixels from {low:g} to {high:g}: expected 0 to 1.", where=where, id="E-npz")
+            raise DataError(
+                f"Float pixels from {low:g} to {high:g}: expected 0 to 1.", where=where, id="E-npz"
+            )
         return np.rint(values * 255).astype(np.uint8)
     if values.dtype.kind in "iu" and (not values.size or (values.min() >= 0 and values.max() <= 255)):
         return values.astype(np.uint8)
     raise DataError(
-        f"Pixels of type {values.dtype}: expected uint8, bool, uint16 or float in 0 to 1.", where=where, id="E-npz"
+        f"Pixels of type {values.dtype}: expected uint8, bool, uint16 or float in 0 to 1.",
+        where=where,
+        id="E-npz",
     )
 
 
@@ -171,8 +197,14 @@ def _labels(
         number = {name: index for index, name in enumerate(classes)}
         return np.array([number[text] for text in texts], np.int32), classes
     if given.dtype.kind not in "iu":
-        raise DataError(f"Labels of type {given.dtype}: expected whole numbers or text.", where=str(path), id="E-label")
-    classes = tuple(names) if names else tuple(str(label) for label in range(max(int(given.max()), -1) + 1)[:100_000])
+        raise DataError(
+            f"Labels of type {given.dtype}: expected whole numbers or text.", where=str(path), id="E-label"
+        )
+    classes = (
+        tuple(names)
+        if names
+        else tuple(str(label) for label in range(max(int(given.max()), -1) + 1)[:100_000])
+    )
     wrong = np.flatnonzero((given < -1) | (given >= len(classes)))
     if len(wrong):
         raise DataError(

@@ -1,4 +1,4 @@
-"""The one exception of this room that is not an error of the command: an image that becomes a row without pixels."""
+"""The one exception here that is no error of the command: an image that becomes a row without pixels."""
 
 from __future__ import annotations
 

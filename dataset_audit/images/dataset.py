@@ -6,11 +6,13 @@ import difflib
 import os
 import re
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from dataset_audit.errors import DataError, EnvironmentProblem, UsageError
 from dataset_audit.images.decode import Limits
+from dataset_audit.images.folders import EXTENSIONS
 from dataset_audit.images.opened import ImageDataset, Request
 from dataset_audit.images.readers import READERS
 
@@ -38,9 +40,9 @@ def open_dataset(
     """Return the examples that ``spec`` names, in an order that depends on names and contents alone.
 
     Args:
-        spec: A name (``digits``, ``cifar10`` ...), a folder, a ``.parquet`` file, pattern or folder of shards, an
-            ``.npz`` file, or ``files:DIR``. Text that is a known name and holds no slash is the name, even where a
-            folder of that name exists; a ``Path`` is always a path.
+        spec: A name (``digits``, ``cifar10`` ...), a folder, a ``.parquet`` file, pattern or folder of
+            shards, an ``.npz`` file, or ``files:DIR``. Text that is a known name and holds no slash is the
+            name, even where a folder of that name exists; a ``Path`` is always a path.
         data_root: Where named sets lie; ``./data`` if not given.
         download: Whether a named set that is absent may be fetched.
         split: Which split; ``train`` where there are several and none is named.
@@ -62,22 +64,27 @@ def open_dataset(
         seed=seed,
         limits=limits,
     )
-    if isinstance(spec, str) and "/" not in text and text in READERS and READERS[text].named:
-        return READERS[text].open(request)
+    if isinstance(spec, str) and text in READERS and READERS[text].named:
+        dataset = open_with(text, request, request.path)
+        if request.path.exists():
+            dataset.warnings.append(
+                ("W-name", f"{text} is the data set of that name; the folder here is ./{text}")
+            )
+        return dataset
     if isinstance(spec, str) and text.startswith(_FILES):
         folder = Path(text.removeprefix(_FILES)).expanduser()
         if not folder.is_dir():
             raise UsageError("No such folder.", where=str(folder))
         return open_with("files", request, folder)
     if _REMOTE.match(text):
-        raise UsageError("Remote paths are not read.", where=text, do="copy the data here and name the folder or file")
+        raise UsageError(
+            "Remote paths are not read.", where=text, do="copy the data here and name the folder or file"
+        )
     return open_with(_kind(request), request, request.path)
 
 
 def open_with(kind: str, request: Request, path: Path) -> ImageDataset:
-    """Return what one reader makes of a path; a permission refused is the machine's trouble, not the data's."""
-    from dataclasses import replace
-
+    """Return what one reader makes of a path; a permission refused is the machine's trouble."""
     try:
         return READERS[kind].open(replace(request, path=path))
     except PermissionError as error:
@@ -94,9 +101,7 @@ def _kind(request: Request) -> str:
     except OSError as error:
         raise EnvironmentProblem(f"It may not be read: {error.strerror}.", where=request.spec) from None
     if stat.S_ISDIR(mode):
-        names = [entry.name for entry in os.scandir(path) if not entry.name.startswith(".")]
-        shards = any(name.endswith(".parquet") for name in names)
-        return "parquet" if shards else "folders"
+        return _kind_of_folder(path)
     if not stat.S_ISREG(mode):
         raise UsageError("Neither a folder nor a file: a device, pipe or socket.", where=request.spec)
     if path.suffix.lower() == ".parquet":
@@ -112,12 +117,31 @@ def _kind(request: Request) -> str:
     )
 
 
+def _kind_of_folder(path: Path) -> str:
+    with os.scandir(path) as entries:
+        visible = [entry for entry in entries if not entry.name.startswith(".")]
+    if not any(entry.name.endswith(".parquet") for entry in visible):
+        return "folders"
+    others = [
+        entry.name for entry in visible if entry.is_dir() or Path(entry.name).suffix.lower() in EXTENSIONS
+    ]
+    if others:
+        raise UsageError(
+            "The folder holds Parquet files beside folders or images: which are the data set?",
+            where=f"{path}: {others[0]}",
+            do=f"name the files, for example '{path}/*.parquet', or one of the folders",
+        )
+    return "parquet"
+
+
 def _kind_of_absent(request: Request) -> str:
     if any(sign in request.spec for sign in "*?["):
         return "parquet"
     near = difflib.get_close_matches(request.spec, dataset_names(), n=1)
     raise UsageError(
         f"There is no data set called {request.spec!r} and no such path.",
-        do=f"did you mean {near[0]}?" if near else "name a folder or file, or one of: " + ", ".join(dataset_names()),
+        do=f"did you mean {near[0]}?"
+        if near
+        else "name a folder or file, or one of: " + ", ".join(dataset_names()),
         id="E-no-dataset",
     )

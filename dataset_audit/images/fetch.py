@@ -112,7 +112,9 @@ def download(remote: Remote, folder: Path) -> Path:
             trouble = f"{url}: {error}"
     if "published" in trouble:
         raise DataError("What was downloaded is not what was published.", where=trouble, id="E-md5")
-    raise EnvironmentProblem("The download failed.", where=trouble, do=f"fetch it yourself to {target}", id="E-download")
+    raise EnvironmentProblem(
+        "The download failed.", where=trouble, do=f"fetch it yourself to {target}", id="E-download"
+    )
 
 
 class _SameScheme(urllib.request.HTTPRedirectHandler):

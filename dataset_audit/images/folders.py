@@ -1,7 +1,7 @@
 """Folders of image files: with a class per folder directly under the root, or without labels.
 
-The order of classes and of files is that of torchvision's ImageFolder on trees that hold nothing hidden and no links:
-classes by name, then directories by path, then files by name, each compared as bytes.
+The order of classes and of files is that of torchvision's ImageFolder on trees that hold nothing hidden and
+no links: classes by name, then directories by path, then files by name, each compared as bytes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ FOREIGN_EXTENSIONS: Final = frozenset(
 )
 """Endings of pictures that are not decoded: each becomes a row that says so, not a hole."""
 
-SPLITS: Final = frozenset("train training val valid validation dev test testing eval unlabeled unlabelled".split())
+SPLITS: Final = frozenset(
+    "train training val valid validation dev test testing eval unlabeled unlabelled".split()
+)
 _SYSTEM: Final = frozenset((b"__MACOSX", b"@eaDir", b"Thumbs.db", b"desktop.ini", b"$RECYCLE.BIN"))
 
 
@@ -91,7 +93,7 @@ def read_file(path: bytes | Path, most: int) -> bytes:
 
 
 def open_folders(request: Request) -> ImageDataset:
-    """Open a folder of class folders, a folder that holds only images (then without labels), or one split of either.
+    """Open a folder of class folders, a folder of images without labels, or one split of either.
 
     Raises:
         UsageError: Images lie beside folders, or the split asked for is not there.
@@ -105,7 +107,7 @@ def open_folders(request: Request) -> ImageDataset:
         raise UsageError(
             f"{len(files)} images lie beside {len(folders)} folders: are the folders classes?",
             where=os.fsdecode(os.path.join(root, files[0])),
-            do=f"move the images into a folder of their class, or 'files:{request.spec}' for all images without labels",
+            do=f"move them into their class's folder, or 'files:{request.spec}' for all images without labels",
         )
     if not folders:
         return _dataset(request, root, files, None, (), split, notes + _told(seen))
@@ -180,12 +182,16 @@ def _choose_split(request: Request) -> tuple[bytes, str | None, list[tuple[str, 
         return root, None, []
     chosen = names[0] if len(names) == 1 else "train" if "train" in names else None
     if chosen is None:
-        raise UsageError("The folder holds splits, not classes.", where=str(request.path), do=f"--split {names[0]}")
-    notes = [("W-split", f"{request.spec} holds the splits {', '.join(names)}: {chosen} is taken; --split chooses")]
+        raise UsageError(
+            "The folder holds splits, not classes.", where=str(request.path), do=f"--split {names[0]}"
+        )
+    notes = [
+        ("W-split", f"{request.spec} holds the splits {', '.join(names)}: {chosen} is taken; --split chooses")
+    ]
     return os.path.join(root, os.fsencode(chosen)), chosen, notes
 
 
-# -- listing ---------------------------------------------------------------------------------------------------------
+# -- listing -------------------------------------------------------------------------------------------------
 
 
 def _walk(root: bytes, below: bytes, seen: _Seen) -> Iterator[bytes]:
@@ -258,7 +264,7 @@ def _kind_of_file(name: bytes, seen: _Seen) -> str:
     return "other"
 
 
-# -- what is said about it -------------------------------------------------------------------------------------------
+# -- what is said about it -----------------------------------------------------------------------------------
 
 
 def _shown(names: Sequence[bytes]) -> str:
@@ -268,7 +274,10 @@ def _shown(names: Sequence[bytes]) -> str:
 def _told(seen: _Seen) -> list[tuple[str, str]]:
     notes = []
     shifted = "; ImageFolder counts such a folder as a class, so its class numbers differ from these"
-    for marker, folders, kind in (("W-hidden", seen.hidden_folders, "hidden"), ("W-links", seen.linked_folders, "linked")):
+    for marker, folders, kind in (
+        ("W-hidden", seen.hidden_folders, "hidden"),
+        ("W-links", seen.linked_folders, "linked"),
+    ):
         if folders:
             top = any(b"/" not in folder for folder in folders)
             text = f"{len(folders)} {kind} folders skipped: {_shown(folders)}" + (shifted if top else "")
@@ -276,12 +285,19 @@ def _told(seen: _Seen) -> list[tuple[str, str]]:
     if seen.links_out:
         notes.append(("W-links", f"{seen.links_out} links to files skipped: they dangle or leave the folder"))
     if seen.special:
-        notes.append(("W-files", f"{seen.special} entries skipped that are no files: pipes, sockets, devices"))
+        notes.append(
+            ("W-files", f"{seen.special} entries skipped that are no files: pipes, sockets, devices")
+        )
     if seen.others or seen.hidden:
         kinds = ", ".join(f"{count} {ending}" for ending, count in seen.others.most_common(5))
         hidden = f"{seen.hidden} hidden" if seen.hidden else ""
         total = seen.hidden + sum(seen.others.values())
-        notes.append(("W-files", f"{total} files skipped that are no images: {', '.join(filter(None, (kinds, hidden)))}"))
+        notes.append(
+            (
+                "W-files",
+                f"{total} files skipped that are no images: {', '.join(filter(None, (kinds, hidden)))}",
+            )
+        )
     return notes
 
 
@@ -290,10 +306,17 @@ def _about_classes(folders: Sequence[bytes], labels: Sequence[int]) -> list[tupl
     counts = Counter(labels)
     empty = [folder for label, folder in enumerate(folders) if not counts[label]]
     if empty:
-        notes.append(("W-empty-class", f"{len(empty)} classes without an image keep their number: {_shown(empty)}"))
+        notes.append(
+            ("W-empty-class", f"{len(empty)} classes without an image keep their number: {_shown(empty)}")
+        )
     texts = [os.fsdecode(folder) for folder in folders]
     if len({text.casefold() for text in texts}) < len(texts):
         notes.append(("W-case", "class names differ only by case"))
     if all(text.isascii() and text.isdigit() for text in texts) and sorted(texts, key=int) != texts:
-        notes.append(("W-numeric", f"classes are numbered in text order: class {texts[1]!r} is 1, not the number it names"))
+        notes.append(
+            (
+                "W-numeric",
+                f"classes are numbered in text order: class {texts[1]!r} is 1, not the number it names",
+            )
+        )
     return notes

@@ -1,6 +1,7 @@
 """Facts that stand in a file's first bytes: its format and size, before any decoder allocates for it.
 
-Decoders are not asked, because some allocate when they are made: 34 bytes of WebP may declare 9,000 x 9,900 pixels.
+Decoders are not asked, because some allocate when they are made: 34 bytes of WebP may declare 9,000 x 9,900
+pixels.
 """
 
 from __future__ import annotations
@@ -56,12 +57,14 @@ def read_header(data: bytes) -> Header:
             except (struct.error, IndexError, ValueError):
                 raise BadImage("unreadable", "truncated: the file ends inside its header") from None
             if header.width <= 0 or header.height <= 0:
-                raise BadImage("unreadable", f"broken: {header.format} of {header.width}x{header.height} pixels")
+                raise BadImage(
+                    "unreadable", f"broken: {header.format} of {header.width}x{header.height} pixels"
+                )
             return header
     raise BadImage("unreadable", _foreign(data))
 
 
-# -- what it is when it is none of ours ------------------------------------------------------------------------------
+# -- what it is when it is none of ours ----------------------------------------------------------------------
 
 _OTHER_IMAGES: Final[tuple[tuple[int, bytes, str], ...]] = (
     (0, b"%!PS", "EPS"),
@@ -116,7 +119,7 @@ def _foreign(data: bytes) -> str:
     return "not an image"
 
 
-# -- one reader per accepted format ----------------------------------------------------------------------------------
+# -- one reader per accepted format --------------------------------------------------------------------------
 
 
 def _read_png(data: bytes) -> Header:
@@ -127,29 +130,40 @@ def _read_png(data: bytes) -> Header:
 
 
 def _read_jpeg(data: bytes) -> Header:
-    size, progressive, position = (0, 0), False, 2
-    for marker, position in jpeg_segments(data):  # noqa: B007 - where the walk stops tells what ended it
+    size, progressive, components = (0, 0), False, 3
+    for marker, position in jpeg_segments(data):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack_from(">HH", data, position + 5)
-            size, progressive = (width, height), marker in (0xC2, 0xC6, 0xCA, 0xCE)
+            size, progressive, components = (width, height), marker in _PROGRESSIVE, data[position + 9]
         if marker == 0xDA:
             break
     else:
         raise BadImage("unreadable", "truncated: JPEG without image data")
     if size == (0, 0):
         raise BadImage("unreadable", "broken: JPEG without a frame header")
-    # counting two bytes is quick and counts too many, so only a high count is worth the exact walk
-    if data.count(b"\xff\xda") > MAX_SCANS and _many_scans(data):
+    scans = data.count(b"\xff\xda")  # quick, and counts too many: only a high count is worth the exact walk
+    if scans > MAX_SCANS and _many_scans(data):
         raise BadImage("unreadable", f"too many scans: a JPEG of more than {MAX_SCANS}")
-    return Header(format="JPEG", width=size[0], height=size[1], factor=10 if progressive else 8)
+    return Header(
+        format="JPEG",
+        width=size[0],
+        height=size[1],
+        factor=_jpeg_factor(components, several=progressive or scans > 1),
+    )
 
 
+def _jpeg_factor(components: int, *, several: bool) -> int:
+    # several scans make the decoder hold all coefficients, two bytes each, beside the picture
+    return max(8, 4 + 2 * min(components, 4)) if several else 8
+
+
+_PROGRESSIVE: Final = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
 _MARKER: Final = re.compile(rb"\xff+([^\x00\xff])")
 _ALONE: Final = frozenset((0x01, *range(0xD0, 0xD9)))  # markers without a length
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield (marker, position of its 0xFF) through all scans up to the end marker, skipping junk between markers."""
+    """Yield (marker, position of its 0xFF) through all scans to the end marker, skipping junk between."""
     position = 2
     while found := _MARKER.search(data, position):
         marker, position = found[1][0], found.end() - 2
@@ -222,7 +236,9 @@ def _read_ppm(data: bytes) -> Header:
 
 def _read_avif(data: bytes) -> Header:
     # every item states its size in an `ispe` box; a grid's whole is the largest of them
-    sizes = [struct.unpack_from(">II", data, found.end() + 4) for found in re.finditer(b"ispe", data[:65_536])]
+    sizes = [
+        struct.unpack_from(">II", data, found.end() + 4) for found in re.finditer(b"ispe", data[:65_536])
+    ]
     width, height = max(sizes, key=lambda size: size[0] * size[1])
     return Header(format="AVIF", width=width, height=height, factor=12)
 
@@ -260,7 +276,9 @@ def tiff_tags(data: bytes) -> dict[int, tuple[int, int]]:
     for position in range(first, first + count * entry, entry):
         tag, kind, items = struct.unpack_from(order + ("HHQ" if big else "HHI"), data, position)
         short = kind == 3 and items <= (4 if big else 2)
-        value = struct.unpack_from(order + ("H" if short else "Q" if big else "I"), data, position + entry - (8 if big else 4))
+        value = struct.unpack_from(
+            order + ("H" if short else "Q" if big else "I"), data, position + entry - (8 if big else 4)
+        )
         tags[tag] = (items, value[0])
     return tags
 

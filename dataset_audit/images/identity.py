@@ -19,7 +19,7 @@ def uid(data: bytes) -> str:
 
 
 def array_bytes(pixels: NDArray[np.uint8]) -> bytes:
-    """Return the bytes that stand for one image of an array source: type, shape, then the raw pixels in C order."""
+    """Return the bytes that stand for one image of an array: type, shape, then the raw pixels in C order."""
     shape = ",".join(str(side) for side in pixels.shape)
     return f"{pixels.dtype.str}({shape})\n".encode() + pixels.tobytes()
 
@@ -32,9 +32,10 @@ def uid_array(pixels: NDArray[np.uint8]) -> str:
 def fingerprint(
     uids: Sequence[str | None], labels: NDArray[np.int32] | Sequence[int], class_names: Sequence[str]
 ) -> str:
-    """Return the identity of a data set, 64 hex digits: SHA-256 over (uid, label) in index order and the class names.
+    """Return the identity of a data set: SHA-256 over (uid, label) in index order and class names, 64 hex digits.
 
-    Names of files and where they lie do not enter; an image whose bytes could not be read counts as one unread.
+    Names of files and where they lie do not enter; an image whose bytes could not be read counts as one
+    unread.
     """
     digest = sha256(json.dumps([len(uids), list(class_names)], ensure_ascii=True).encode())
     step = 65_536  # joined in pieces, so that ten million rows need no gigabyte of text

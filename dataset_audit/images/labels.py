@@ -16,8 +16,9 @@ def flip_labels(
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Return labels of which a fraction is wrong, int32[N], and which were flipped, bool[N].
 
-    Exactly floor(fraction * n + 0.5) of the n labelled examples get another class, each of the others with equal
-    chance. The examples flipped at a smaller fraction are among those flipped at a larger one, to the same classes.
+    Exactly floor(fraction * n + 0.5) of the n labelled examples get another class, each of the others with
+    equal chance. The examples flipped at a smaller fraction are among those flipped at a larger one, to the
+    same classes.
 
     Args:
         labels: int32[N]; -1 marks no label, which stays.
@@ -29,7 +30,9 @@ def flip_labels(
         UsageError: The fraction is outside [0, 1], or there is only one class to choose from.
     """
     if not 0 <= fraction <= 1:
-        raise UsageError(f"The share of labels to flip is {fraction}, outside 0 to 1.", do="--label-noise 0.2")
+        raise UsageError(
+            f"The share of labels to flip is {fraction}, outside 0 to 1.", do="--label-noise 0.2"
+        )
     labelled = np.flatnonzero(labels >= 0)
     count = math.floor(fraction * len(labelled) + 0.5)
     noisy, flipped = labels.astype(np.int32, copy=True), np.zeros(len(labels), dtype=np.bool_)

@@ -16,13 +16,15 @@ _ESCAPED: Final = re.compile(rb"%([0-9A-F]{2})")
 def encode_name(name: bytes) -> tuple[str, bool]:
     """Return a path's bytes as valid UTF-8 text, and whether it had to be escaped.
 
-    Bytes that are not UTF-8, control characters and ``%`` itself become ``%XX``; but a name that needs this only for
-    a ``%`` stays literal, so that ordinary names are what they look like.
+    Bytes that are not UTF-8, control characters and ``%`` itself become ``%XX``; but a name that needs this
+    only for a ``%`` stays literal, so that ordinary names are what they look like.
     """
     text = name.decode("utf-8", "surrogateescape")
     if not _ODD.search(text.replace("%", "")):
         return text, False
-    return _ODD.sub(lambda odd: "".join(f"%{byte:02X}" for byte in odd[0].encode("utf-8", "surrogateescape")), text), True
+    return _ODD.sub(
+        lambda odd: "".join(f"%{byte:02X}" for byte in odd[0].encode("utf-8", "surrogateescape")), text
+    ), True
 
 
 def decode_name(text: str, *, escaped: bool) -> bytes:

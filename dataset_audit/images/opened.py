@@ -49,11 +49,13 @@ class ImageDataset:
         class_names: One per label; indices never depend on what is in the files.
         source: Gives encoded bytes; array sources give raw pixels behind their type and shape.
         channels: 3, or 1 for sources that are grey by definition.
-        file_names: Text relative to the source's root, ``/`` between parts; None for array sources. Rows marked in
-            ``escaped`` spell bytes that are no plain text, and ``%``, as ``%XX`` (`names.decode_name` undoes it).
+        file_names: Text relative to the source's root, ``/`` between parts; None for array sources. Rows
+            marked in ``escaped`` spell bytes that are no plain text, and ``%``, as ``%XX``
+            (`names.decode_name` undoes it).
         split: Name of the split per example, None where the source has none.
         array: uint8[N, H, W, C] for array sources, else None.
-        warnings: (id, sentence) of what was noticed while listing: folders and links skipped, names that mislead.
+        warnings: (id, sentence) of what was noticed while listing: folders and links skipped, names that
+            mislead.
     """
 
     spec: str
@@ -92,7 +94,8 @@ class ImageDataset:
             BadImage: It cannot be read or decoded.
         """
         if self.array is not None:
-            return self.array[index]
+            picture: NDArray[np.uint8] = self.array[index]
+            return picture
         return self.decoded(self.source.encoded(index))
 
     def decoded(self, data: bytes) -> NDArray[np.uint8]:

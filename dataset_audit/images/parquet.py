@@ -1,7 +1,8 @@
 """Other people's Parquet files: a struct<bytes, path> per image, as Hugging Face writes them.
 
-Row groups are read when first needed and kept up to a bound. Only the needed columns are read, the schema is judged by
-our own rules, extension types are not revived, and nothing is mapped: a file truncated meanwhile is an error, not SIGBUS.
+Row groups are read when first needed and kept up to a bound. Only the needed columns are read, the schema is
+judged by our own rules, extension types are not revived, and nothing is mapped: a file truncated meanwhile is
+an error, not SIGBUS.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dataset_audit.errors import DataError, UsageError
+from dataset_audit.errors import AuditError, DataError, EnvironmentProblem, UsageError
 from dataset_audit.images.decode import BadImage, Limits
 from dataset_audit.images.folders import read_file
 from dataset_audit.images.names import encode_names
@@ -34,6 +35,7 @@ from dataset_audit.images.paths import resolve_under
 _IMAGE_NAMES: Final = ("image", "img")
 _LABEL_NAMES: Final = ("label", "labels", "fine_label")
 _SHARD: Final = re.compile(r"(?P<split>.+?)-(?P<number>\d{5})-of-(?P<count>\d{5})(?:-[0-9a-f]+)?\.parquet")
+_BAD: Final = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError)
 KEPT_BYTES: Final = 2**30
 """Encoded bytes kept in memory; data sets above it are read again, row group by row group."""
 
@@ -50,7 +52,7 @@ class _Group:
 
 @dataclass(eq=False)
 class ParquetSource:
-    """Encoded bytes out of row groups, each read at most once while the bound holds; safe for several threads."""
+    """Encoded bytes out of row groups, each read once while the bound holds; safe for several threads."""
 
     files: Sequence[Path]
     groups: Sequence[_Group]
@@ -58,7 +60,9 @@ class ParquetSource:
     limits: Limits
     kept_bytes: int = KEPT_BYTES
     _starts: list[int] = field(init=False)
-    _cache: OrderedDict[int, tuple[pa.Array, pa.Array | None]] = field(init=False, default_factory=OrderedDict)
+    _cache: OrderedDict[int, tuple[pa.Array, pa.Array | None]] = field(
+        init=False, default_factory=OrderedDict
+    )
     _held: int = field(init=False, default=0)
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
     _reading: dict[int, threading.Lock] = field(init=False, default_factory=dict)
@@ -67,7 +71,7 @@ class ParquetSource:
         self._starts = list(accumulate((group.rows for group in self.groups), initial=0))
 
     def encoded(self, index: int) -> bytes:
-        """Return the bytes of one row; where they are null, those of the file that ``path`` names beside the table.
+        """Return the bytes of one row, or where they are null of the file that ``path`` names beside the table.
 
         Raises:
             BadImage: The row has neither.
@@ -115,21 +119,18 @@ class ParquetSource:
             with open_parquet(path) as file:
                 table = file.read_row_group(group.group, columns=[self.column], use_threads=False)
             column = table.column(0).combine_chunks()
-            column.validate(full=True)
+            column.validate(full=True)  # offsets and text may lie; used only after this
             if len(column) != group.rows:
                 raise pa.ArrowInvalid(f"{len(column)} rows where there were {group.rows}")
-            fields = column.type.names
-            paths = column.field("path") if "path" in fields else None
-            contents = column.field("bytes")
-            if column.null_count:  # a null struct has no bytes, whatever its child holds
-                contents = pc.if_else(column.is_valid(), contents, pa.scalar(None, contents.type))
-        except (pa.ArrowException, OSError) as error:
+            contents = pc.struct_field(column, "bytes")  # null where the struct is, whatever its child holds
+            paths = pc.struct_field(column, "path") if "path" in column.type.names else None
+        except _BAD as error:
             raise _unreadable(path, error) from None
         return contents, paths
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
-    """Return a Parquet reader on a local regular file: checksums verified, nothing mapped, no extension types.
+    """Return a reader on a local regular file: checksums verified, nothing mapped, no extension types.
 
     Raises:
         OSError, pa.ArrowException: It is none.
@@ -143,7 +144,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
 
 def open_tables(request: Request) -> ImageDataset:
-    """Open one Parquet file, a pattern, or a folder of shards with an image column and perhaps a label column.
+    """Open a Parquet file, a pattern, or a folder of shards with an image and perhaps a label column.
 
     Raises:
         UsageError: The split is not there, or the pattern matches nothing.
@@ -165,7 +166,7 @@ def open_tables(request: Request) -> ImageDataset:
                     labels.append(_labels(file, label, path))
                 if has_path:
                     names += _strings(file, f"{image}.path")
-        except (pa.ArrowException, OSError) as error:
+        except _BAD as error:
             raise _unreadable(path, error) from None
     rows = sum(group.rows for group in groups)
     if not rows:
@@ -188,7 +189,7 @@ def open_tables(request: Request) -> ImageDataset:
     )
 
 
-# -- which files -----------------------------------------------------------------------------------------------------
+# -- which files ---------------------------------------------------------------------------------------------
 
 
 def _choose(request: Request) -> tuple[list[Path], str | None, list[tuple[str, str]]]:
@@ -220,7 +221,12 @@ def _choose(request: Request) -> tuple[list[Path], str | None, list[tuple[str, s
     if len(shards) > 1 and request.split is None:
         if chosen is None:
             raise UsageError("The folder holds several splits.", where=request.spec, do=f"--split {known[0]}")
-        notes = [("W-split", f"{request.spec} holds the splits {', '.join(known)}: {chosen} is taken; --split chooses")]
+        notes = [
+            (
+                "W-split",
+                f"{request.spec} holds the splits {', '.join(known)}: {chosen} is taken; --split chooses",
+            )
+        ]
     files = shards[chosen] if chosen in shards else [file for some in shards.values() for file in some]
     if not files:
         raise DataError("There is no Parquet file here.", where=request.spec, id="E-no-images")
@@ -234,7 +240,7 @@ def _split_of(file: Path) -> str | None:
 
 
 def _check_shards(files: Sequence[Path]) -> None:
-    """Refuse a numbered series with a gap or a number twice: a silently smaller data set is the worst outcome."""
+    """Refuse a numbered series with a gap or a number twice: a silently smaller data set is the worst."""
     series: dict[tuple[str, int], Counter[int]] = {}
     for file in files:
         if found := _SHARD.fullmatch(file.name):
@@ -243,7 +249,9 @@ def _check_shards(files: Sequence[Path]) -> None:
         if len(files) == 1:
             continue  # one shard asked for by name is a data set of its own
         wrong = [f"{number} of {count} is missing" for number in range(count) if number not in numbers]
-        wrong += [f"{number} of {count} is there {times} times" for number, times in numbers.items() if times > 1]
+        wrong += [
+            f"{number} of {count} is there {times} times" for number, times in numbers.items() if times > 1
+        ]
         if wrong:
             raise DataError(
                 f"The shards of {split} are not complete: {wrong[0]} (counting from 0).",
@@ -253,28 +261,38 @@ def _check_shards(files: Sequence[Path]) -> None:
             )
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
+def _unreadable(path: Path, error: Exception) -> AuditError:
+    if isinstance(error, OSError) and error.errno is not None:  # the system's refusal, not Arrow's
+        return EnvironmentProblem(f"It may not be read: {error.strerror or error}.", where=str(path))
     return DataError("Not a readable Parquet file.", where=f"{path}: {str(error)[:300]}", id="E-parquet")
 
 
-# -- which columns ---------------------------------------------------------------------------------------------------
+# -- which columns -------------------------------------------------------------------------------------------
 
 
 def _schema(files: Sequence[Path]) -> tuple[pa.Schema, dict[str, tuple[str, ...] | None]]:
     """Return the schema all files share and, from the footer, column -> class names (None marks an image)."""
-    schemas = []
+    first: tuple[pa.Schema, dict[str, tuple[str, ...] | None]] | None = None
     for path in files:
         try:
             with open_parquet(path) as file:
-                schemas.append(file.schema_arrow)
-        except (pa.ArrowException, OSError) as error:
+                schema = file.schema_arrow
+                names = schema.names
+        except _BAD as error:
             raise _unreadable(path, error) from None
-        names = schemas[-1].names
         if len(set(names)) < len(names):
-            raise DataError("Two columns have one name.", where=str(path))
-        if not schemas[-1].equals(schemas[0]):
-            raise DataError("Two shards have different columns.", where=f"{files[0]} and {path}", id="E-schema")
-    return schemas[0], _features(schemas[0].metadata or {})
+            raise DataError("Two columns have one name.", where=str(path), id="E-schema")
+        features = _features(schema.metadata or {})
+        first = first or (schema, features)
+        if not schema.equals(first[0]) or features != first[1]:
+            raise DataError(
+                "Two shards differ in their columns or class names.",
+                where=f"{files[0]} and {path}",
+                id="E-schema",
+            )
+    if first is None:
+        raise DataError("There is no Parquet file here.", where="", id="E-no-images")
+    return first
 
 
 def _features(metadata: dict[bytes, bytes]) -> dict[str, tuple[str, ...] | None]:
@@ -297,7 +315,7 @@ def _image_column(schema: pa.Schema, features: dict[str, tuple[str, ...] | None]
     name = (marked or usual or [""])[0]
     if not name:
         raise DataError(
-            f"There is no image column: expected 'image' as struct<bytes, path>, found {', '.join(schema.names[:20])}.",
+            f"There is no column 'image' of struct<bytes, path>, only {', '.join(schema.names[:20])}.",
             where=str(path),
             id="E-schema",
         )
@@ -305,10 +323,14 @@ def _image_column(schema: pa.Schema, features: dict[str, tuple[str, ...] | None]
     binary = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
     if binary:
         inner = kind.field(kind.get_field_index("bytes")).type
-        binary = pa.types.is_binary(inner) or pa.types.is_large_binary(inner)
+        binary = any(
+            test(inner) for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+        )
     if not binary:
         raise DataError(
-            f"Column {name!r} is {kind}: expected struct<bytes: binary, path: string>.", where=str(path), id="E-schema"
+            f"Column {name!r} is {kind}: expected struct<bytes: binary, path: string>.",
+            where=str(path),
+            id="E-schema",
         )
     return name
 
@@ -332,9 +354,8 @@ def _groups(file: pq.ParquetFile, number: int) -> list[_Group]:
 def _strings(file: pq.ParquetFile, column: str) -> list[str | None]:
     found: list[str | None] = []
     for batch in file.iter_batches(columns=[column], use_threads=False):
-        struct = batch.column(0)
-        inner = struct.field("path") if pa.types.is_struct(struct.type) else struct
-        found += inner.to_pylist()
+        batch.validate(full=True)
+        found += pc.struct_field(batch.column(0), "path").to_pylist()
     return found
 
 
@@ -348,18 +369,29 @@ def _labels(file: pq.ParquetFile, column: str, path: Path) -> NDArray[np.int32] 
         if pa.types.is_dictionary(values.type):
             values = values.dictionary_decode()
         if pa.types.is_integer(values.type):
-            chunks.append(pc.fill_null(values.cast(pa.int64()), -1).to_numpy(zero_copy_only=False).clip(-2, 2**31 - 1))
-        elif pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+            chunks.append(
+                pc.fill_null(values.cast(pa.int64()), -1).to_numpy(zero_copy_only=False).clip(-2, 2**31 - 1)
+            )
+        elif _is_text(values.type):
             texts += values.to_pylist()
         else:
             raise DataError(
-                f"Column {column!r} is {values.type}: labels are whole numbers or text.", where=str(path), id="E-label"
+                f"Column {column!r} is {values.type}: labels are whole numbers or text.",
+                where=str(path),
+                id="E-label",
             )
     return texts if texts else np.concatenate([*chunks, np.empty(0, np.int64)]).astype(np.int32)
 
 
+def _is_text(kind: pa.DataType) -> bool:
+    return any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
+
+
 def _classes(
-    parts: Sequence[NDArray[np.int32] | list[str | None]], known: tuple[str, ...] | None, rows: int, path: Path
+    parts: Sequence[NDArray[np.int32] | list[str | None]],
+    known: tuple[str, ...] | None,
+    rows: int,
+    path: Path,
 ) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     """Return labels int32[N] and class names; text labels become classes in text order."""
     if not parts:

@@ -15,10 +15,10 @@ _DRIVE: Final = re.compile(r"[A-Za-z]:[\\/]|[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def resolve_under(root: Path, name: str | bytes) -> Path:
-    """Return the real path of a regular file named by data, below ``root``; it may be missing, which readers report.
+    """Return the real path of a file named by data, below ``root``; it may be missing, which readers report.
 
-    The name is judged as text before anything is opened or asked of the system: absolute paths, drives, URLs, ``..``
-    and NUL are refused. Links inside the root are followed only if they end inside it.
+    The name is judged as text before anything is opened or asked of the system: absolute paths, drives, URLs,
+    ``..`` and NUL are refused. Links inside the root are followed only if they end inside it.
 
     Raises:
         DataError: The name leaves the root, or names something that is no regular file.
@@ -41,7 +41,9 @@ def resolve_under(root: Path, name: str | bytes) -> Path:
     if base != real and base not in real.parents:
         raise _leaves(text, root)
     if real.exists() and not stat.S_ISREG(os.lstat(real).st_mode):
-        raise DataError("A file name in the data set names no regular file.", where=f"{text[:200]!a} under {root}")
+        raise DataError(
+            "A file name in the data set names no regular file.", where=f"{text[:200]!a} under {root}"
+        )
     return real
 
 

@@ -1,8 +1,9 @@
 """Everything a data set may be named or stored as: one literal dict, one function per entry.
 
-Named sets come from files the user has or asks to download; each file's MD5 is compared with the one published in
-torchvision's tables before a byte of it is believed, and the bytes compared are the bytes used. torchvision's own
-loaders are not called: they unpickle from a second read, and unpack archives without a filter.
+Named sets come from files the user has or asks to download; each file's MD5 is compared with the one
+published in torchvision's tables before a byte of it is believed, and the bytes compared are the bytes used.
+torchvision's own loaders are not called: they unpickle from a second read, and unpack archives without a
+filter.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _DIGITS: Final = tuple("0123456789")
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """One way to open a data set; ``named`` ones are asked for by name, the others chosen by what lies at the path."""
+    """One way to open a data set; ``named`` ones are asked for by name, others chosen by what lies there."""
 
     open: Callable[[Request], ImageDataset]
     about: str
@@ -52,7 +53,7 @@ def _split(request: Request) -> str:
 
 
 def _have(request: Request, folders: Sequence[Path], remote: Remote) -> bytes:
-    """Return a published file's bytes: found in one of the folders, or fetched into the first, and verified."""
+    """Return a published file's bytes, verified: found in one of the folders, or fetched into the first."""
     path = first_existing(folders, remote.name)
     if path is None:
         if not request.download:
@@ -70,7 +71,7 @@ def _absent(request: Request, expected: Path) -> UsageError:
     )
 
 
-# -- digits ----------------------------------------------------------------------------------------------------------
+# -- digits --------------------------------------------------------------------------------------------------
 
 
 def _open_digits(request: Request) -> ImageDataset:
@@ -83,7 +84,7 @@ def _open_digits(request: Request) -> ImageDataset:
     return of_array(request, pixels, np.asarray(digits.target, np.int32), _DIGITS, None)
 
 
-# -- MNIST and its like ----------------------------------------------------------------------------------------------
+# -- MNIST and its like --------------------------------------------------------------------------------------
 
 
 def _idx_set(request: Request, kind: Any, folder: str, class_names: Sequence[str]) -> ImageDataset:
@@ -121,7 +122,7 @@ def _open_permuted_mnist(request: Request) -> ImageDataset:
     return of_array(request, pixels, plain.labels, plain.class_names, plain.split[0] if plain.split else None)
 
 
-# -- CIFAR -----------------------------------------------------------------------------------------------------------
+# -- CIFAR ---------------------------------------------------------------------------------------------------
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -150,7 +151,7 @@ def _unpickled(data: bytes) -> dict[str, Any]:
 
 
 def _archived(request: Request, kind: Any, wanted: Sequence[tuple[str, str]]) -> dict[str, bytes]:
-    """Return files of a published archive by name, each with its MD5 right: from its folder, else from the archive."""
+    """Return files of a published archive by name, verified: from its folder, else from the archive."""
     folder = request.data_root / kind.base_folder
     if all((folder / name).is_file() for name, _ in wanted):
         return {name: verified(folder / name, md5) for name, md5 in wanted}
@@ -183,7 +184,7 @@ def _open_cifar100(request: Request) -> ImageDataset:
     return _cifar(request, CIFAR100, "fine_labels")
 
 
-# -- SVHN, STL-10, Imagenette ----------------------------------------------------------------------------------------
+# -- SVHN, STL-10, Imagenette --------------------------------------------------------------------------------
 
 
 def _open_svhn(request: Request) -> ImageDataset:
@@ -267,7 +268,9 @@ def images_in(archive: bytes, split: str) -> list[tuple[str, bytes]]:
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:*") as tar:
         for member in tar:
             parts = member.name.split("/")
-            file = tar.extractfile(member) if member.isreg() and len(parts) == 4 and parts[1] == split else None
+            file = (
+                tar.extractfile(member) if member.isreg() and len(parts) == 4 and parts[1] == split else None
+            )
             if file is not None and not parts[3].startswith("."):
                 found.append((f"{parts[2]}/{parts[3]}", file.read()))
     if not found:
@@ -275,30 +278,44 @@ def images_in(archive: bytes, split: str) -> list[tuple[str, bytes]]:
     return found
 
 
-# -- the dict --------------------------------------------------------------------------------------------------------
+# -- the dict ------------------------------------------------------------------------------------------------
 
 _BOTH: Final = ("train", "test")
 
 READERS: Final[dict[str, Reader]] = {
-    "digits": Reader(open=_open_digits, about="1,797 grey 8x8 digits that come with scikit-learn", splits=("train",)),
+    "digits": Reader(
+        open=_open_digits, about="1,797 grey 8x8 digits that come with scikit-learn", splits=("train",)
+    ),
     "mnist": Reader(open=_open_mnist, about="60,000 + 10,000 grey 28x28 digits", splits=_BOTH),
     "permuted-mnist": Reader(
         open=_open_permuted_mnist, about="MNIST, its 784 pixels in one random order per seed", splits=_BOTH
     ),
-    "fashion-mnist": Reader(open=_open_fashion_mnist, about="60,000 + 10,000 grey 28x28 clothes", splits=_BOTH),
+    "fashion-mnist": Reader(
+        open=_open_fashion_mnist, about="60,000 + 10,000 grey 28x28 clothes", splits=_BOTH
+    ),
     "cifar10": Reader(open=_open_cifar10, about="50,000 + 10,000 colour 32x32, 10 classes", splits=_BOTH),
     "cifar100": Reader(open=_open_cifar100, about="50,000 + 10,000 colour 32x32, 100 classes", splits=_BOTH),
     "svhn": Reader(
         open=_open_svhn, about="73,257 + 26,032 colour 32x32 house numbers", splits=("train", "test", "extra")
     ),
     "stl10": Reader(
-        open=_open_stl10, about="5,000 + 8,000 colour 96x96, 100,000 unlabelled", splits=("train", "test", "unlabeled")
+        open=_open_stl10,
+        about="5,000 + 8,000 colour 96x96, 100,000 unlabelled",
+        splits=("train", "test", "unlabeled"),
     ),
-    "imagenette": Reader(open=_open_imagenette, about="9,469 + 3,925 photographs, 10 classes", splits=("train", "val")),
-    "imagenette-320": Reader(open=_open_imagenette, about="the same, shorter side 320", splits=("train", "val")),
-    "imagenette-160": Reader(open=_open_imagenette, about="the same, shorter side 160", splits=("train", "val")),
+    "imagenette": Reader(
+        open=_open_imagenette, about="9,469 + 3,925 photographs, 10 classes", splits=("train", "val")
+    ),
+    "imagenette-320": Reader(
+        open=_open_imagenette, about="the same, shorter side 320", splits=("train", "val")
+    ),
+    "imagenette-160": Reader(
+        open=_open_imagenette, about="the same, shorter side 160", splits=("train", "val")
+    ),
     "folders": Reader(open=open_folders, about="a folder of class folders, or of images without labels"),
     "files": Reader(open=open_files, about="files:DIR, every image below a folder, without labels"),
-    "parquet": Reader(open=open_tables, about="a Parquet file, pattern or folder of shards with struct<bytes, path>"),
+    "parquet": Reader(
+        open=open_tables, about="a Parquet file, pattern or folder of shards with struct<bytes, path>"
+    ),
     "npz": Reader(open=open_npz, about="an .npz with arrays of images and labels"),
 }

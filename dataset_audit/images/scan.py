@@ -1,4 +1,4 @@
-"""One pass over all bytes: read, hash and fully decode every image once, in parallel and in bounded memory."""
+"""One pass over all bytes: read, hash and fully decode each image once, in parallel, in bounded memory."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ class ByteBudget:
             BadImage: More is wanted than there is in all, whatever else goes on.
         """
         if wanted > self.total:
-            raise BadImage("too_large", f"too large: needs {_size(wanted)} to decode, --memory is {_size(self.total)}")
+            raise BadImage(
+                "too_large", f"too large: needs {_size(wanted)} to decode, --memory is {_size(self.total)}"
+            )
         with self._changed:
             self._changed.wait_for(lambda: self._free >= wanted)
             self._free -= wanted
@@ -95,10 +97,11 @@ def scan(
     Args:
         dataset: What `open_dataset` gave.
         workers: Threads; decoders release the interpreter's lock.
-        memory: Bytes that may be taken by decoding at one time; an image that needs more is a row ``too_large``.
+        memory: Bytes that may be taken by decoding at one time; an image that needs more is a row
+            ``too_large``.
         progress: Told the number of finished images.
-        keep: Called once per decoded image with its index and pixels, from the worker's thread and in no fixed order;
-            it must copy what it wants to hold, and what it raises ends the pass.
+        keep: Called once per decoded image with its index and pixels, from the worker's thread and in no
+            fixed order; it must copy what it wants to hold, and what it raises ends the pass.
         exclude: bool[N], examples that are hashed but never given to a decoder.
 
     Raises:
@@ -206,7 +209,9 @@ def check_skipped(scan: Scan, max_skipped: float) -> None:
     raise kind(
         f"{len(bad):,} of {total:,} images cannot be read ({share}): {listed}.",
         where=first,
-        do="make the files readable" if kind is EnvironmentProblem else "--max-skipped, --exclude, or repair them",
+        do="make the files readable"
+        if kind is EnvironmentProblem
+        else "--max-skipped, --exclude, or repair them",
         id="E-skipped",
     )
 

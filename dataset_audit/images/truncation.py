@@ -16,18 +16,19 @@ _INFLATE_STEP: Final = 1 << 20
 
 
 def ends_early(data: bytes, kind: Format) -> bool:
-    """Return whether the bytes stop before the format's own end. Called after a decoder failed, to name the cause."""
+    """Return whether the bytes stop before the format's own end; asked once a decoder has failed."""
     try:
         return _CHECKS[kind](data)
-    except (struct.error, IndexError, ValueError):
+    except (struct.error, LookupError, ValueError):
         return True  # the structure itself runs over the end
 
 
 def lacks_rows(data: bytes, image: Image) -> bool:
     """Return whether a PNG that loaded holds fewer rows than it declares; the missing ones are black.
 
-    Libraries accept a compressed stream that ends early but cleanly. Missing rows are zero, so the exact count,
-    which inflates once more, is made only for pictures whose last row is all zero, and for interlaced ones.
+    Libraries accept a compressed stream that ends early but cleanly. Missing rows are zero, so the exact
+    count, which inflates once more, is made only for pictures whose last row is all zero, and for interlaced
+    ones.
     """
     interlaced = data[28] == 1
     if not interlaced and any(image.crop((0, image.height - 1, image.width, image.height)).tobytes()):
@@ -43,7 +44,15 @@ def lacks_rows(data: bytes, image: Image) -> bool:
     return _inflated(_compressed(data), at_most=wanted) < wanted
 
 
-_ADAM7: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_ADAM7: Final = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
 
 
 def _compressed(data: bytes) -> bytes:
