@@ -1,0 +1,5 @@
+"""The command line: options, streams, exit codes."""
+
+
+def main() -> None:
+    """Run ``audit``."""
