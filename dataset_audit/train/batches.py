@@ -26,8 +26,13 @@ CHUNK = 8  # images decoded per task: enough to hide the queue, few enough to sp
 class Images(Protocol):
     """What the loop needs of a collection of images of one size."""
 
-    size: tuple[int, int]
-    channels: int
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for RGB."""
 
     def epoch(self, order: NDArray[np.int64], lengths: Sequence[int]) -> Iterator[Batch]:
         """Yield the images of ``order`` in consecutive batches of the given lengths."""
@@ -84,7 +89,7 @@ class Resident:
     def epoch(self, order: NDArray[np.int64], lengths: Sequence[int]) -> Iterator[Batch]:
         """Yield gathered batches; the order goes to the device once."""
         indices = torch.from_numpy(order).to(self.images.device)
-        for part in indices.split(list(lengths)):
+        for part in torch.split(indices, list(lengths)):
             yield part, self.images.index_select(0, part)
 
 

@@ -79,11 +79,10 @@ def _from_timm(name: str, *, classes: int, channels: int, image_size: int) -> Ne
             f"No model called {name!r}" + (f"; near: {', '.join(near)}." if near else "."),
             do="audit --list models, or any name of timm.list_models()",
         )
-    settings: dict[str, object] = {"num_classes": classes, "in_chans": channels}
     try:
-        model = timm.create_model(name, pretrained=False, img_size=image_size, **settings)
+        model = timm.create_model(name, num_classes=classes, in_chans=channels, img_size=image_size)
     except TypeError:  # convolutional models take any size and no such argument
-        model = timm.create_model(name, pretrained=False, **settings)
+        model = timm.create_model(name, num_classes=classes, in_chans=channels)
     return _split(model, channels=channels, image_size=image_size)
 
 
@@ -95,7 +94,8 @@ def _split(model: nn.Module, *, channels: int, image_size: int) -> Network:
     from dataset_audit.train.networks import TimmNet  # noqa: PLC0415
 
     whole = TimmNet(model, nn.Identity())
-    head = model.get_classifier() if hasattr(model, "get_classifier") else None
+    classifier = getattr(model, "get_classifier", None)
+    head = classifier() if callable(classifier) else None
     if not isinstance(head, nn.Linear):
         return whole
     parted = TimmNet(model, head)

@@ -1,0 +1,91 @@
+"""The one place with Parquet settings: deterministic bytes, page checksums written and verified."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dataset_audit.errors import DataError, EnvironmentProblem, UsageError
+from dataset_audit.tables import files
+
+_DICTIONARY = ("class_name", "split", "status", "error", "source", "reason")
+
+
+def write(path: Path, table: pa.Table, metadata: Mapping[str, str]) -> None:
+    """Write ``table`` with footer ``metadata``; equal tables give equal bytes. Only ever to a temporary path."""
+    kept = table.replace_schema_metadata({key: metadata[key] for key in sorted(metadata)})
+    pq.write_table(
+        kept,
+        path,
+        version="2.6",
+        data_page_version="2.0",
+        compression="zstd",
+        compression_level=3,
+        write_page_checksum=True,
+        row_group_size=2**20,
+        use_dictionary=[name for name in kept.column_names if name in _DICTIONARY],
+        store_schema=True,
+    )
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    """Open a regular local file; never by string (that may be a URI) nor as a Python file object (arrow may abort)."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise UsageError(f"There is no {path}.", do="name the file, or make it first") from None
+    except OSError as error:
+        raise files.problem(error, path, "read") from error
+    if not stat.S_ISREG(mode):
+        raise UsageError(f"{path} is not a file.", do="name a Parquet file")
+    try:
+        return pq.ParquetFile(
+            pa.OSFile(str(path), "rb"), page_checksum_verification=True, arrow_extensions_enabled=False
+        )
+    except PermissionError as error:
+        raise files.problem(error, path, "read") from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path} is not a readable Parquet file: {_first_line(error)}.", where=str(path)) from error
+
+
+def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return (some columns of) a table, every page checksum verified and every value validated.
+
+    Raises:
+        UsageError: There is no such file.
+        DataError: It is no Parquet file, or its bytes are damaged; names the file.
+        EnvironmentProblem: It may not be read, or does not fit in memory.
+    """
+    opened = _opened(path)
+    names = opened.schema_arrow.names
+    if len(set(names)) != len(names):
+        raise DataError(f"{path} has a column twice.", where=", ".join(n for n in names if names.count(n) > 1))
+    try:
+        table = opened.read(columns=None if columns is None else list(columns), use_threads=False)
+        table.validate(full=True)
+    except MemoryError as error:
+        raise EnvironmentProblem(f"{path} does not fit in memory.", where=str(path)) from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(
+            f"{path} is damaged (checksum or values): {_first_line(error)}.", do="make it again, or restore it"
+        ) from error
+    return table
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """Return the footer's own key-value metadata."""
+    found = _opened(path).schema_arrow.metadata or {}
+    return {key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, value in found.items()}
+
+
+def schema(path: Path) -> pa.Schema:
+    """Return the schema without reading any page."""
+    return _opened(path).schema_arrow
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0][:200].rstrip(".") if str(error) else type(error).__name__

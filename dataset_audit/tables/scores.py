@@ -1,0 +1,393 @@
+"""``scores.parquet``: what each column means (COLUMNS), and the table of one row per example."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from dataset_audit.errors import DataError, UsageError
+from dataset_audit.tables import files, parquet, sidecar
+
+Hard = Literal["high", "low"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """What a score column says: which end is hard, its unit, formula and paper.
+
+    Attributes:
+        hard: Which end is hard; None for columns that do not rank.
+        unit: Of its values.
+        formula: How one run's value is made of its presentations t = 1..n.
+        source: The paper.
+        rank_by: Another column that must be used to rank in its place.
+        keep: True where high means "worth keeping" rather than "wrong": such a score finds no label errors.
+    """
+
+    hard: Hard | None
+    unit: str
+    formula: str
+    source: str = ""
+    rank_by: str = ""
+    keep: bool = False
+
+
+COLUMNS: Final[dict[str, Column]] = {
+    "forgetting": Column(
+        hard="high", unit="events",
+        formula="forgetting events, or n in a run that never learned the example; mean over runs",
+        source="Toneva et al. 2019, as their code sorts",
+    ),
+    "forgetting_events": Column(
+        hard="high", unit="events", formula="number of t with correct(t-1) and not correct(t)",
+        source="Toneva et al. 2019, sec. 3", rank_by="forgetting",
+    ),
+    "learning_events": Column(
+        hard="high", unit="events", formula="number of t > 1 with not correct(t-1) and correct(t)",
+        source="Toneva et al. 2019", rank_by="forgetting",
+    ),
+    "first_learned": Column(
+        hard="high", unit="presentation", formula="first t that is correct, counted from 0; none is hardest",
+        source="Toneva et al. 2019",
+    ),
+    "last_wrong": Column(
+        hard="high", unit="presentation", formula="last t that is wrong, counted from 0; none is easiest",
+        source="Mangalam & Prabhu 2019 (learned for good)",
+    ),
+    "correctness": Column(
+        hard="low", unit="share", formula="share of presentations that are correct", source="Swayamdipta et al. 2020"
+    ),
+    "confidence": Column(
+        hard="low", unit="probability", formula="mean of p_y", source="Swayamdipta et al. 2020"
+    ),
+    "variability": Column(
+        hard="high", unit="probability", formula="population std of p_y", source="Swayamdipta et al. 2020", keep=True
+    ),
+    "aum": Column(
+        hard="low", unit="logit", formula="mean of z_y - max over k != y of z_k", source="Pleiss et al. 2020"
+    ),
+    "loss_mean": Column(hard="high", unit="nat", formula="mean of -log p_y", source="mean cross-entropy"),
+    "el2n": Column(
+        hard="high", unit="L2 norm", formula="norm of p - onehot(y) in eval mode, not augmented, at stated epochs",
+        source="Paul et al. 2021, def. 2.3",
+    ),
+    "el2n_mean": Column(
+        hard="high", unit="L2 norm", formula="mean of the norm of p - onehot(y) over presentations, train mode",
+        source="streaming variant of Paul et al. 2021",
+    ),
+    "grand_last": Column(
+        hard="high", unit="gradient norm", formula="mean of |p - onehot(y)| * sqrt(|h|^2 + 1)",
+        source="last-layer GraNd, Paul et al. 2021, def. 2.1",
+    ),
+    "dyn_unc": Column(
+        hard="high", unit="probability", formula="mean over windows of 10 of the std (ddof 1) of p_y",
+        source="He et al. 2024", keep=True,
+    ),
+    "dual": Column(
+        hard="high", unit="probability", formula="mean over windows of 10 of std * (1 - mean) of p_y, first 30 t",
+        source="Cho et al. 2025", keep=True,
+    ),
+    "dual_confidence": Column(hard=None, unit="probability", formula="mean of p_y over the first 30 t"),
+    "tdds": Column(
+        hard="high", unit="nat", formula="decayed sum over windows of the norm of centred KL terms",
+        source="Zhang et al. 2024", keep=True,
+    ),
+    "typicality": Column(hard="low", unit="log-odds", formula="log-odds of its own source, out of fold"),
+}  # fmt: skip
+
+_TYPES: Final[dict[str, pa.DataType]] = {
+    "index": pa.int64(),
+    "uid": pa.string(),
+    "file_name": pa.string(),
+    "file_name_escaped": pa.bool_(),
+    "label": pa.int32(),
+    "class_name": pa.dictionary(pa.int32(), pa.string()),
+    "clean_label": pa.int32(),
+    "split": pa.dictionary(pa.int32(), pa.string()),
+    "status": pa.dictionary(pa.int32(), pa.string()),
+    "error": pa.string(),
+    "runs": pa.int16(),
+    "presentations": pa.int32(),
+    "forgetting": pa.float32(),
+    "forgetting_events": pa.float32(),
+    "learning_events": pa.float32(),
+    "never_learned": pa.bool_(),
+    "never_learned_runs": pa.int16(),
+    "unforgettable": pa.bool_(),
+    "unforgettable_runs": pa.int16(),
+    **dict.fromkeys(
+        (
+            "first_learned", "last_wrong", "correctness", "confidence", "variability", "aum", "loss_mean", "el2n",
+            "el2n_mean", "grand_last", "dyn_unc", "dual", "dual_confidence", "tdds",
+        ),
+        pa.float32(),
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a table came from, as its footer tells: no time, host or absolute path.
+
+    Attributes:
+        spec: The data set as it was named.
+        fingerprint: Its identity.
+        n: Rows of the full data set.
+        class_names: In label order.
+        config: Every setting that decides the bytes.
+        seeds: One per run.
+        recommended: Column to rank by and its measured agreement; {} where nothing is recommended.
+        epochs: Columns that were measured at stated epochs.
+    """
+
+    spec: str
+    fingerprint: str
+    n: int
+    class_names: tuple[str, ...]
+    config: Mapping[str, object] = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
+    recommended: Mapping[str, object] = field(default_factory=dict)
+    epochs: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    def footer(self, format_name: str) -> dict[str, str]:
+        """Return the key-value metadata of a file of this origin."""
+        return {
+            "audit.format": format_name,
+            "audit.version": "1",
+            "audit.package": sidecar.versions().get("dataset_audit", "unknown"),
+            "audit.spec": self.spec,
+            "audit.fingerprint": self.fingerprint,
+            "audit.n": str(self.n),
+            "audit.class_names": json.dumps(list(self.class_names), ensure_ascii=False),
+            "audit.config": sha256(sidecar.encode(self.config)).hexdigest(),
+            "audit.seeds": json.dumps(list(self.seeds)),
+            "audit.recommended": json.dumps(dict(self.recommended), sort_keys=True),
+        }
+
+    @staticmethod
+    def of_footer(footer: Mapping[str, str], path: Path) -> Provenance | None:
+        """Return the provenance a footer tells, or None for a file that is not ours.
+
+        Raises:
+            DataError: It is ours and damaged, or of a newer version.
+        """
+        if "audit.format" not in footer:
+            return None
+        if footer.get("audit.version", "1") not in {"1"}:
+            raise DataError(f"{path} was written by a newer audit.", do="pip install --upgrade dataset-audit")
+        try:
+            return Provenance(
+                spec=footer["audit.spec"],
+                fingerprint=footer["audit.fingerprint"],
+                n=int(footer["audit.n"]),
+                class_names=tuple(json.loads(footer["audit.class_names"])),
+                seeds=tuple(json.loads(footer.get("audit.seeds", "[]"))),
+                recommended=json.loads(footer.get("audit.recommended", "{}")),
+            )
+        except (KeyError, ValueError, TypeError) as error:
+            raise DataError(f"{path} has a damaged footer: {error}.", where=str(path)) from error
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreTable:
+    """One row per example of the full data set, unreadable ones included, and where it came from.
+
+    Columns that are not ours are kept; their orientation travels in the field's metadata, if anyone stated it.
+    """
+
+    data: pa.Table
+    provenance: Provenance | None
+
+    @staticmethod
+    def of(columns: Mapping[str, ArrayLike | Sequence[str | None]], provenance: Provenance) -> ScoreTable:
+        """Return a table of these columns, each of N rows, in the order of the format, foreign columns last by name.
+
+        NaN in a float column and a masked entry become null; a float[N, R] array becomes a list column.
+
+        Raises:
+            UsageError: Columns of different length, or a column that is no plain array.
+        """
+        lengths = {name: len(values) for name, values in columns.items()}  # type: ignore[arg-type]  # sized, all of them
+        if len(set(lengths.values())) > 1:
+            raise UsageError("Columns have different lengths: " + ", ".join(f"{k} {v}" for k, v in lengths.items()))
+        names = [name for name in _TYPES if name in columns] + sorted(name for name in columns if name not in _TYPES)
+        arrays = [_array(name, columns[name]) for name in names]
+        fields = [
+            pa.field(
+                name, array.type, nullable=name not in {"index", "presentations"}, metadata=_told(name, provenance)
+            )
+            for name, array in zip(names, arrays, strict=True)
+        ]
+        return ScoreTable(pa.Table.from_arrays(arrays, schema=pa.schema(fields)), provenance)
+
+    def __len__(self) -> int:
+        return self.data.num_rows
+
+    @property
+    def names(self) -> list[str]:
+        """Column names in file order."""
+        return list(self.data.column_names)
+
+    def has(self, name: str) -> bool:
+        """Return whether there is such a column."""
+        return name in self.data.column_names
+
+    def hard(self, name: str) -> Hard | None:
+        """Return which end of a column is hard: by name if it is ours, else as the file states, else None."""
+        base = name.removesuffix("_std")
+        if name in COLUMNS:
+            return COLUMNS[name].hard
+        stated = (self.data.schema.field(name).metadata or {}).get(b"hard") if self.has(name) and base == name else None
+        return {b"high": "high", b"low": "low"}.get(stated)  # type: ignore[return-value,arg-type]
+
+    def floats(self, name: str) -> NDArray[np.float64]:
+        """Return a numeric column as float64[N] with NaN for null; float32 values keep their exact value."""
+        return _cast(self.data, name, pa.float64()).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+    def integers(self, name: str, null: int = -1) -> NDArray[np.int64]:
+        """Return an integer column as int64[N]."""
+        return _cast(self.data, name, pa.int64()).fill_null(null).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+    def flags(self, name: str) -> NDArray[np.bool_]:
+        """Return a boolean column as bool[N], null as False."""
+        return _cast(self.data, name, pa.bool_()).fill_null(False).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+    def strings(self, name: str) -> list[str | None]:
+        """Return a text column."""
+        return _cast(self.data, name, pa.string()).to_pylist()  # type: ignore[no-any-return]
+
+    def write(self, path: Path, *, document: Mapping[str, object]) -> files.Written:
+        """Write table and sidecar; see `files.publish`.
+
+        Raises:
+            EnvironmentProblem: They could not be written; what was there is intact.
+        """
+        footer = self.provenance.footer("scores") if self.provenance else {"audit.format": "scores"}
+        return files.publish(
+            path,
+            lambda temp: parquet.write(temp, self.data, footer),
+            document,
+            beside=sidecar.sidecar_path(path),
+        )
+
+    @staticmethod
+    def read(path: Path, *, columns: Sequence[str] | None = None, strict: bool = False) -> ScoreTable:
+        """Return (some columns of) a table of ours, or of anyone's with ``index`` or ``uid`` and a numeric column.
+
+        The sidecar's hash is compared first: it covers the footer, which has no checksum of its own.
+
+        Args:
+            path: The file.
+            columns: Only these, where present.
+            strict: Whether to refuse a table without sidecar.
+
+        Raises:
+            UsageError: There is no such file.
+            DataError: Damaged, unfinished, empty, or rows that are no rows of a data set.
+        """
+        names = parquet.schema(path).names
+        if sidecar.verify(path) == "foreign" and strict:
+            raise DataError(f"{path} has no sidecar, and --strict was given.", do="make the table with audit")
+        footer = parquet.metadata(path)
+        table = parquet.read(path, [n for n in names if n in set(columns)] if columns is not None else None)
+        if table.num_rows == 0:
+            raise DataError(f"{path} has no rows.", where=str(path))
+        if not {"index", "uid"} & set(names):
+            raise DataError(
+                f"{path} has neither index nor uid, so its rows name no example.", where="columns: " + ", ".join(names)
+            )
+        found = ScoreTable(table, Provenance.of_footer(footer, path))
+        if found.has("index"):
+            _check_index(found, path)
+        return found
+
+
+def _check_index(table: ScoreTable, path: Path) -> None:
+    kind = table.data.schema.field("index").type
+    if not pa.types.is_integer(kind):
+        raise DataError(f"{path}: index is {kind}, not an integer.", where=str(path))
+    if table.data["index"].null_count:
+        raise DataError(f"{path}: index has {table.data['index'].null_count:,} nulls.", where=str(path))
+    index = table.integers("index")
+    if (index < 0).any():
+        raise DataError(f"{path}: index has negative values.", where=", ".join(map(str, index[index < 0][:5])))
+    ordered = np.sort(index)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(twice):
+        raise DataError(f"{path}: index has {len(twice):,} duplicates.", where=", ".join(map(str, twice[:5])))
+
+
+def _told(name: str, provenance: Provenance) -> dict[str, str] | None:
+    base = name.removesuffix("_std").removesuffix("_runs")
+    known = COLUMNS.get(name)
+    told: dict[str, str] = {}
+    if known is not None:
+        told = {"unit": known.unit, "source": known.source, "formula": known.formula}
+        if known.hard:
+            told["hard"] = known.hard
+    if base in provenance.epochs and name == base:
+        told["epochs"] = json.dumps(list(provenance.epochs[base]))
+    return told or None
+
+
+def _array(name: str, values: ArrayLike | Sequence[str | None]) -> pa.Array:
+    kind = _TYPES.get(name)
+    if isinstance(values, list | tuple):
+        text = [None if v is None else v.encode("utf-8", "backslashreplace").decode() for v in values]
+        return pa.array(text, pa.string()).cast(kind or pa.string())
+    array = np.asanyarray(values)
+    if array.ndim == 2:
+        flat = _array("", array.ravel())
+        return pa.FixedSizeListArray.from_arrays(flat.cast(pa.float32()), array.shape[1])
+    if array.dtype.kind == "O":
+        return _array(name, array.tolist())
+    if array.ndim != 1 or array.dtype.kind not in "biuf":
+        raise UsageError(f"Column {name} is no plain array of numbers or texts: {array.dtype}, {array.ndim} axes.")
+    mask = np.ma.getmaskarray(array) if isinstance(array, np.ma.MaskedArray) else None
+    data = np.ma.getdata(array)
+    if data.dtype.kind == "f":
+        missing = ~np.isfinite(data)
+        mask = missing if mask is None else mask | missing
+    made = pa.array(data, mask=mask)
+    return made.cast(kind) if kind is not None else made
+
+
+def _cast(table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
+    if name not in table.column_names:
+        raise UsageError(f"There is no column {name!r}.", where="columns: " + ", ".join(table.column_names))
+    column = table[name].combine_chunks()
+    if isinstance(column, pa.ChunkedArray):
+        column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
+    try:
+        return column.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(f"Column {name} is {column.type}, which cannot be read as {kind}.") from error
+
+
+def write_shard(path: Path, columns: Mapping[str, NDArray[np.generic]], metadata: Mapping[str, str]) -> None:
+    """Write one finished run: plain arrays of equal length under their names; NaN stays NaN.
+
+    Raises:
+        EnvironmentProblem: It could not be written.
+    """
+    table = pa.table({name: pa.array(values) for name, values in columns.items()})
+    files.publish(path, lambda temp: parquet.write(temp, table, metadata), None, beside=path)
+
+
+def read_shard(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]]:
+    """Return what `write_shard` was given.
+
+    Raises:
+        DataError: Its bytes are damaged.
+    """
+    table = parquet.read(path)
+    arrays = {name: table[name].combine_chunks().to_numpy(zero_copy_only=False) for name in table.column_names}
+    return arrays, parquet.metadata(path)
