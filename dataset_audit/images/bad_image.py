@@ -28,6 +28,6 @@ class BadImage(Exception):  # noqa: N818 - a state of the data, not an error of 
 
 
 def _one_line(text: str) -> str:
-    """Return the text with every control or unprintable character as ``\\uNNNN``, cut at 200 characters."""
+    """Return the text with unprintable characters as four hex digits behind a backslash, at most 200 long."""
     shown = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
     return shown if len(shown) <= _LONGEST_REASON else shown[: _LONGEST_REASON - 1] + "…"

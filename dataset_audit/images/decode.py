@@ -8,7 +8,8 @@ What comes out, whatever went in:
   arrive from Pillow reduced to their upper 8 bits, at most one level lower.
 - Float grey with all values in [0, 1] is scaled by 255, else values in [0, 255] are rounded; anything else is
   a bad image.
-- Palettes, CMYK and YCbCr become RGB by Pillow's rules; ICC profiles and gamma chunks are ignored.
+- Palettes, CMYK and YCbCr become RGB by Pillow's rules, a CMYK JPEG always as Adobe writes it (inverted); ICC
+  profiles and gamma chunks are ignored.
 - Transparency (alpha channel, palette alpha, a transparent colour) is laid over the stated background.
 - Grey is the luma of ITU-R 601, taken last.
 

@@ -120,7 +120,7 @@ def download(remote: Remote, folder: Path) -> Path:
 class _SameScheme(urllib.request.HTTPRedirectHandler):
     """Follows redirects, but never from https to anything weaker, nor to another kind of address."""
 
-    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]  # noqa: ANN
+    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
         """Refuse a weaker scheme."""
         was, will = urlparse(req.full_url).scheme, urlparse(newurl).scheme
         if will not in ("https", was):

@@ -10,7 +10,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,12 +23,27 @@ from dataset_audit.images.names import encode_name, encode_names
 from dataset_audit.images.opened import ImageDataset, Request
 
 EXTENSIONS: Final = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .bmp .tif .tiff .pbm .pgm .ppm .pnm .pfm .avif".split()
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+    + (".pbm", ".pgm", ".ppm", ".pnm", ".pfm", ".avif")
 )
 """Endings of files that become examples; the format is then taken from the content."""
 
 FOREIGN_EXTENSIONS: Final = frozenset(
-    ".heic .heif .jp2 .j2k .jxl .psd .tga .dds .ico .eps .fits .exr .pcx .jif .heics .avifs".split()
+    (
+        ".heic",
+        ".heif",
+        ".jp2",
+        ".j2k",
+        ".jxl",
+        ".psd",
+        ".tga",
+        ".dds",
+        ".ico",
+        ".eps",
+        ".fits",
+        ".exr",
+        ".pcx",
+    )
 )
 """Endings of pictures that are not decoded: each becomes a row that says so, not a hole."""
 
@@ -43,6 +58,7 @@ class _Seen:
     """What listing left out, to be said once."""
 
     root: bytes
+    below: bytes = b""
     hidden: int = 0
     hidden_folders: list[bytes] = field(default_factory=list)
     linked_folders: list[bytes] = field(default_factory=list)
@@ -100,25 +116,30 @@ def open_folders(request: Request) -> ImageDataset:
         DataError: There is no image.
         EnvironmentProblem: A folder may not be read: a silently smaller data set is the worst outcome.
     """
-    root, split, notes = _choose_split(request)
-    seen = _Seen(root)
-    folders, files = _list(root, b"", seen)
+    place = _place(request)
+    seen = _Seen(place.root, place.below)
+    folders, files = _list(place.root, place.below, seen)
     if folders and files:
         raise UsageError(
             f"{len(files)} images lie beside {len(folders)} folders: are the folders classes?",
-            where=os.fsdecode(os.path.join(root, files[0])),
-            do=f"move them into their class's folder, or 'files:{request.spec}' for all images without labels",
+            where=os.fsdecode(os.path.join(place.root, files[0])),
+            do=f"move them into a class folder, or 'files:{request.spec}' for all images without labels",
         )
     if not folders:
-        return _dataset(request, root, files, None, (), split, notes + _told(seen))
+        return _dataset(request, place, files, notes=_told(seen))
     names, labels = [], []
     for label, folder in enumerate(folders):
-        found = list(_walk(root, folder, seen))
+        found = list(_walk(place.root, folder, seen))
         names += found
         labels += [label] * len(found)
-    notes += _about_classes(folders, labels) + _told(seen)
-    classes = tuple(encode_name(folder)[0] for folder in folders)
-    return _dataset(request, root, names, labels, classes, split, notes)
+    classes = [os.path.basename(folder) for folder in folders]
+    notes = _about_classes(classes, labels) + _told(seen)
+    dataset = _dataset(request, place, names, notes=notes)
+    return replace(
+        dataset,
+        labels=np.asarray(labels, np.int32),
+        class_names=tuple(encode_name(folder)[0] for folder in classes),
+    )
 
 
 def open_files(request: Request) -> ImageDataset:
@@ -127,25 +148,20 @@ def open_files(request: Request) -> ImageDataset:
     Raises:
         DataError, EnvironmentProblem: As for `open_folders`.
     """
-    root, split, notes = _choose_split(request)
-    seen = _Seen(root)
-    names = list(_walk(root, b"", seen))
-    return _dataset(request, root, names, None, (), split, notes + _told(seen))
+    place = _Place(os.fsencode(request.path)) if request.split is None else _place(request)
+    seen = _Seen(place.root, place.below)
+    names = list(_walk(place.root, place.below, seen))
+    return _dataset(request, place, names, notes=_told(seen))
 
 
 def _dataset(
-    request: Request,
-    root: bytes,
-    names: list[bytes],
-    labels: list[int] | None,
-    classes: tuple[str, ...],
-    split: str | None,
-    notes: list[tuple[str, str]],
+    request: Request, place: _Place, names: list[bytes], *, notes: list[tuple[str, str]]
 ) -> ImageDataset:
+    """Return the data set of these files, without labels."""
     if not names:
         raise DataError(
             "There is no image here.",
-            where=os.fsdecode(root),
+            where=os.fsdecode(os.path.join(place.root, place.below)),
             do="folders directly under the one named are the classes; images end in .jpg, .png, .webp ...",
             id="E-no-images",
         )
@@ -153,42 +169,49 @@ def _dataset(
     return ImageDataset(
         spec=request.spec,
         name=request.spec,
-        labels=np.full(len(names), -1, np.int32) if labels is None else np.asarray(labels, np.int32),
-        class_names=classes,
-        source=FileSource(root, names, request.limits),
+        labels=np.full(len(names), -1, np.int32),
+        class_names=(),
+        source=FileSource(place.root, names, request.limits),
         limits=request.limits,
         file_names=file_names,
         escaped=escaped,
-        split=None if split is None else [split] * len(names),
-        warnings=notes,
+        split=[place.split] * len(names) if place.split else None,
+        warnings=place.notes + notes,
     )
 
 
-def _choose_split(request: Request) -> tuple[bytes, str | None, list[tuple[str, str]]]:
-    """Return the folder to list: the root itself, or one of its splits when it holds nothing but splits."""
+@dataclass(frozen=True)
+class _Place:
+    """What to list: a folder below the root that was named, which file names are relative to."""
+
+    root: bytes
+    below: bytes = b""
+    split: str | None = None
+    notes: list[tuple[str, str]] = field(default_factory=list)
+
+
+def _place(request: Request) -> _Place:
+    """Return the root itself, or one of its splits when it holds nothing but splits or one is asked for."""
     root = os.fsencode(request.path)
     folders, files = _list(root, b"", _Seen(root))
     names = [os.fsdecode(folder) for folder in folders]
-    splits = bool(names) and not files and all(name.lower() in SPLITS for name in names)
+    listed = ", ".join(names[:10]) or "none"
     if request.split is not None:
         if request.split not in names:
             raise UsageError(
                 f"There is no split {request.split!r} in this folder.",
                 where=str(request.path),
-                do="folders there: " + (", ".join(names[:10]) or "none"),
+                do=f"folders there: {listed}",
             )
-        return os.path.join(root, os.fsencode(request.split)), request.split, []
-    if not splits:
-        return root, None, []
-    chosen = names[0] if len(names) == 1 else "train" if "train" in names else None
-    if chosen is None:
-        raise UsageError(
-            "The folder holds splits, not classes.", where=str(request.path), do=f"--split {names[0]}"
-        )
-    notes = [
-        ("W-split", f"{request.spec} holds the splits {', '.join(names)}: {chosen} is taken; --split chooses")
-    ]
-    return os.path.join(root, os.fsencode(chosen)), chosen, notes
+        return _Place(root, os.fsencode(request.split), request.split)
+    if not names or files or any(name.lower() not in SPLITS for name in names):
+        return _Place(root)
+    if len(names) > 1 and "train" not in names:
+        text = f"The folder holds splits, not classes: {listed}."
+        raise UsageError(text, where=str(request.path), do="--split NAME")
+    chosen = names[0] if len(names) == 1 else "train"
+    text = f"{request.spec} holds the splits {listed}: {chosen} is taken; --split chooses"
+    return _Place(root, os.fsencode(chosen), chosen, [("W-split", text)])
 
 
 # -- listing -------------------------------------------------------------------------------------------------
@@ -279,7 +302,7 @@ def _told(seen: _Seen) -> list[tuple[str, str]]:
         ("W-links", seen.linked_folders, "linked"),
     ):
         if folders:
-            top = any(b"/" not in folder for folder in folders)
+            top = any(os.path.dirname(folder) == seen.below for folder in folders)
             text = f"{len(folders)} {kind} folders skipped: {_shown(folders)}" + (shifted if top else "")
             notes.append((marker, text))
     if seen.links_out:

@@ -246,40 +246,73 @@ def _read_avif(data: bytes) -> Header:
 def _read_tiff(data: bytes) -> Header:
     tags = tiff_tags(data)
     for tag in (273, 324):  # offsets of strips, of tiles
-        if tag in tags and tags[tag][0] > MAX_PIECES:
-            raise BadImage("unreadable", f"too many strips: {tags[tag][0]} in a TIFF, at most {MAX_PIECES}")
+        if tag in tags and tags[tag].count > MAX_PIECES:
+            raise BadImage(
+                "unreadable", f"too many strips: {tags[tag].count} in a TIFF, at most {MAX_PIECES}"
+            )
     if 256 not in tags or 257 not in tags:
         raise BadImage("unreadable", "broken: TIFF without a size")
-    width, height = tags[256][1], tags[257][1]
-    tile = tags.get(322, (0, 0))[1] * tags.get(323, (0, 0))[1]
-    if tile > 4 * max(width * height, 1024 * 1024):
+    width, height = tags[256].value, tags[257].value
+    tile = tags[322].value * tags[323].value if 322 in tags and 323 in tags else 0
+    if tile > 4 * max(width * height, 1 << 20):
         raise BadImage("too_large", f"broken: TIFF tiles of {tile} pixels for {width}x{height}")
     return Header(format="TIFF", width=width, height=height)
 
 
-def tiff_tags(data: bytes) -> dict[int, tuple[int, int]]:
-    """Return tag -> (count, first value or offset) of a TIFF's first directory.
+@dataclass(frozen=True)
+class TiffTag:
+    """One directory entry: how many values, the first one if it stands in the entry, else where they stand."""
+
+    count: int
+    value: int
+    outside: int
+    """Bytes of the values that stand elsewhere, at ``value``; 0 if they are in the entry."""
+
+
+_TIFF_SIZES: Final = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    16: 8,
+    17: 8,
+    18: 8,
+}
+
+
+def tiff_tags(data: bytes) -> dict[int, TiffTag]:
+    """Return the entries of a TIFF's first directory by tag.
 
     Raises:
         struct.error, ValueError: The directory lies outside the bytes.
+        BadImage: It has more entries than any honest encoder writes.
     """
     order = "<" if data.startswith(b"II") else ">"
     big = struct.unpack_from(order + "H", data, 2)[0] == 43
-    start = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
+    word, room, entry = ("Q", 8, 20) if big else ("I", 4, 12)
+    start = struct.unpack_from(order + word, data, room)[0]
     if start >= len(data):
         raise ValueError
-    count = struct.unpack_from(order + ("Q" if big else "H"), data, start)[0]
-    entry, first = (20, start + 8) if big else (12, start + 2)
+    head = "Q" if big else "H"
+    count = struct.unpack_from(order + head, data, start)[0]
+    first = start + struct.calcsize(order + head)
     if count > 4096:
         raise BadImage("unreadable", f"broken: TIFF directory of {count} entries")
-    tags: dict[int, tuple[int, int]] = {}
+    tags = {}
     for position in range(first, first + count * entry, entry):
-        tag, kind, items = struct.unpack_from(order + ("HHQ" if big else "HHI"), data, position)
-        short = kind == 3 and items <= (4 if big else 2)
-        value = struct.unpack_from(
-            order + ("H" if short else "Q" if big else "I"), data, position + entry - (8 if big else 4)
-        )
-        tags[tag] = (items, value[0])
+        tag, kind, items = struct.unpack_from(order + "HH" + word, data, position)
+        size = _TIFF_SIZES.get(kind, 1) * items
+        form = "H" if kind == 3 and size <= room else word
+        value = struct.unpack_from(order + form, data, position + entry - room)[0]
+        tags[tag] = TiffTag(items, value, size if size > room else 0)
     return tags
 
 

@@ -32,7 +32,7 @@ def uid_array(pixels: NDArray[np.uint8]) -> str:
 def fingerprint(
     uids: Sequence[str | None], labels: NDArray[np.int32] | Sequence[int], class_names: Sequence[str]
 ) -> str:
-    """Return the identity of a data set: SHA-256 over (uid, label) in index order and class names, 64 hex digits.
+    """Return the identity of a data set: SHA-256 over (uid, label) in index order and the class names.
 
     Names of files and where they lie do not enter; an image whose bytes could not be read counts as one
     unread.

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import threading
 from bisect import bisect_right
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -25,16 +24,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dataset_audit.errors import AuditError, DataError, EnvironmentProblem, UsageError
+from dataset_audit.errors import AuditError, DataError, EnvironmentProblem
 from dataset_audit.images.decode import BadImage, Limits
 from dataset_audit.images.folders import read_file
 from dataset_audit.images.names import encode_names
 from dataset_audit.images.opened import ImageDataset, Request
 from dataset_audit.images.paths import resolve_under
+from dataset_audit.images.shards import choose_shards
 
 _IMAGE_NAMES: Final = ("image", "img")
 _LABEL_NAMES: Final = ("label", "labels", "fine_label")
-_SHARD: Final = re.compile(r"(?P<split>.+?)-(?P<number>\d{5})-of-(?P<count>\d{5})(?:-[0-9a-f]+)?\.parquet")
 _BAD: Final = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError)
 KEPT_BYTES: Final = 2**30
 """Encoded bytes kept in memory; data sets above it are read again, row group by row group."""
@@ -71,7 +70,7 @@ class ParquetSource:
         self._starts = list(accumulate((group.rows for group in self.groups), initial=0))
 
     def encoded(self, index: int) -> bytes:
-        """Return the bytes of one row, or where they are null of the file that ``path`` names beside the table.
+        """Return one row's bytes, or where they are null those of the file ``path`` names beside the table.
 
         Raises:
             BadImage: The row has neither.
@@ -150,7 +149,7 @@ def open_tables(request: Request) -> ImageDataset:
         UsageError: The split is not there, or the pattern matches nothing.
         DataError: A file is no Parquet, shards are missing or differ, or the columns are of other types.
     """
-    files, split, notes = _choose(request)
+    files, split, notes = choose_shards(request)
     schema, features = _schema(files)
     image = _image_column(schema, features, files[0])
     label = _label_column(schema, features)
@@ -187,78 +186,6 @@ def open_tables(request: Request) -> ImageDataset:
         split=None if split is None else [split] * rows,
         warnings=notes,
     )
-
-
-# -- which files ---------------------------------------------------------------------------------------------
-
-
-def _choose(request: Request) -> tuple[list[Path], str | None, list[tuple[str, str]]]:
-    """Return the files in order, the split they are, and what to say about the choice."""
-    path = request.path
-    if not path.is_dir():
-        files = [path] if path.is_file() else sorted(path.parent.glob(path.name), key=os.fsencode)
-        if not files:
-            raise UsageError("No such path (a pattern the shell did not expand?).", where=request.spec)
-        _check_shards(files)
-        splits = {_split_of(file) for file in files}
-        split = splits.pop() if len(splits) == 1 else None
-        if request.split is not None and request.split != split:
-            raise UsageError(f"There is no split {request.split!r} in this file.", where=request.spec)
-        return files, split, []
-    shards: dict[str | None, list[Path]] = {}
-    for file in sorted(path.glob("*.parquet"), key=os.fsencode):
-        if not file.name.startswith(".") and file.is_file():
-            shards.setdefault(_split_of(file), []).append(file)
-    known = sorted(name for name in shards if name is not None)
-    if request.split is not None and request.split not in known:
-        raise UsageError(
-            f"There is no split {request.split!r} in this folder.",
-            where=request.spec,
-            do="splits there: " + (", ".join(known) or "none"),
-        )
-    chosen = request.split or (known[0] if len(known) == 1 else "train" if "train" in known else None)
-    notes = []
-    if len(shards) > 1 and request.split is None:
-        if chosen is None:
-            raise UsageError("The folder holds several splits.", where=request.spec, do=f"--split {known[0]}")
-        notes = [
-            (
-                "W-split",
-                f"{request.spec} holds the splits {', '.join(known)}: {chosen} is taken; --split chooses",
-            )
-        ]
-    files = shards[chosen] if chosen in shards else [file for some in shards.values() for file in some]
-    if not files:
-        raise DataError("There is no Parquet file here.", where=request.spec, id="E-no-images")
-    _check_shards(files)
-    return files, chosen, notes
-
-
-def _split_of(file: Path) -> str | None:
-    found = _SHARD.fullmatch(file.name)
-    return found["split"] if found else None
-
-
-def _check_shards(files: Sequence[Path]) -> None:
-    """Refuse a numbered series with a gap or a number twice: a silently smaller data set is the worst."""
-    series: dict[tuple[str, int], Counter[int]] = {}
-    for file in files:
-        if found := _SHARD.fullmatch(file.name):
-            series.setdefault((found["split"], int(found["count"])), Counter())[int(found["number"])] += 1
-    for (split, count), numbers in series.items():
-        if len(files) == 1:
-            continue  # one shard asked for by name is a data set of its own
-        wrong = [f"{number} of {count} is missing" for number in range(count) if number not in numbers]
-        wrong += [
-            f"{number} of {count} is there {times} times" for number, times in numbers.items() if times > 1
-        ]
-        if wrong:
-            raise DataError(
-                f"The shards of {split} are not complete: {wrong[0]} (counting from 0).",
-                where=str(files[0].parent),
-                do="fetch the missing file, or name the files to read one by one",
-                id="E-shards",
-            )
 
 
 def _unreadable(path: Path, error: Exception) -> AuditError:

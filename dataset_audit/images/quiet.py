@@ -1,4 +1,4 @@
-"""Decoders speak to the terminal in ways of their own: a folder of odd files would print thousands of lines."""
+"""Decoders speak to the terminal in ways of their own: a folder of odd files would print many lines."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ def _archived(request: Request, kind: Any, wanted: Sequence[tuple[str, str]]) ->
 
 def _cifar(request: Request, kind: Any, label: str) -> ImageDataset:
     split = _split(request)
-    batches = [(name, md5) for name, md5 in (kind.train_list if split == "train" else kind.test_list)]
+    batches = [tuple(entry) for entry in (kind.train_list if split == "train" else kind.test_list)]
     meta = (kind.meta["filename"], kind.meta["md5"])
     files = _archived(request, kind, [*batches, meta])
     parts = [_unpickled(files[name]) for name, _ in batches]
@@ -243,7 +243,7 @@ def _open_imagenette(request: Request) -> ImageDataset:
     del archive
     classes = sorted({name.split("/")[0] for name, _ in files})
     number = {name: index for index, name in enumerate(classes)}
-    words = Imagenette._WNID_TO_CLASS  # noqa: SLF001 - as above
+    words = Imagenette._WNID_TO_CLASS  # noqa: SLF001 - as above, and the only place for the words
     return ImageDataset(
         spec=request.spec,
         name=request.spec,

@@ -100,16 +100,13 @@ def _bmp(data: bytes) -> bool:
 
 def _tiff(data: bytes) -> bool:
     tags, order = tiff_tags(data), "<" if data.startswith(b"II") else ">"
+    if any(tag.outside and tag.value + tag.outside > len(data) for tag in tags.values()):
+        return True
     offsets, counts = tags.get(273) or tags[324], tags.get(279) or tags[325]
-    if offsets[0] == counts[0] == 1:
-        return offsets[1] + counts[1] > len(data)
-    last = 4 * (offsets[0] - 1)  # of many pieces the last is looked at, with the usual 32-bit offsets
-    start = struct.unpack_from(order + "I", data, offsets[1] + last)[0]
-    return bool(start >= len(data))
-
-
-def _ppm(data: bytes) -> bool:
-    return False  # text header, raw rows: the decoder's own message tells
+    if offsets.count == counts.count == 1:
+        return offsets.value + counts.value > len(data)
+    last = offsets.value + 4 * (offsets.count - 1)  # of many pieces the last, with the usual 32-bit offsets
+    return bool(struct.unpack_from(order + "I", data, last)[0] >= len(data))
 
 
 def _avif(data: bytes) -> bool:
@@ -129,6 +126,6 @@ _CHECKS: Final[dict[Format, Callable[[bytes], bool]]] = {
     "GIF": lambda data: not data.rstrip(b"\0").endswith(b";"),
     "BMP": _bmp,
     "TIFF": _tiff,
-    "PPM": _ppm,
+    "PPM": lambda _: False,  # text header, raw rows: the decoder's own message tells
     "AVIF": _avif,
 }
