@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -11,9 +11,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from dataset_audit import seeds
 from dataset_audit.errors import DataError, UsageError
 from dataset_audit.progress import Progress
 from dataset_audit.report.document import Line, Note, Output, Report, Table, Warning
@@ -137,7 +136,7 @@ def run(config: Config, progress: Progress) -> Report:
     device = choose_device(config.device)
     prepare(device, allocator=config.allocator)
     with files.locked(config.out):
-        files.sweep(config.out)
+        files.sweep(config.out, sidecar.sidecar_path(config.out))
         opened = _open(config, device, progress)
         resolved = _resolve(config, opened, device, choose_precision(config.precision, device))
         folder = config.checkpoint_dir or config.out.parent / f".{config.out.name}.runs"
@@ -293,24 +292,30 @@ def _plan(config: Config, opened: _Opened, resolved: _Resolved, folder: Path) ->
 
 
 class _Timed:
-    """Passes progress on and says, once, how long all runs will take, from the first steps of the first one."""
+    """Passes progress on and says, once, how long all runs will take, from the pace after the first steps."""
+
+    WARM, MEASURED = 3.0, 8.0  # seconds: the first steps also pay for set-up
 
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress, self._total = progress, total
-        self._began, self._first, self._said = 0.0, 0, False
+        self._began = self._since = 0.0
+        self._at = -1
+        self._said = False
 
     def advance(self, done: int, **figures: float | str) -> None:
         self._progress.advance(done, **figures)
         if self._said:
             return
+        now = monotonic()
         if not self._began:
-            self._began, self._first = monotonic(), done
-        elapsed = monotonic() - self._began
-        if elapsed > 3:  # past the first steps, which also pay for set-up
+            self._began = now
+        elif self._at < 0 and now - self._began > self.WARM:
+            self._since, self._at = now, done
+        elif self._at >= 0 and now - self._since > self.MEASURED:
             self._said = True
-            seconds = elapsed / (done - self._first) * self._total
+            seconds = (now - self._since) / max(1, done - self._at) * self._total
             if seconds > 60:
-                self._progress.note(f"about {seconds / 60:,.0f} min for all runs (from the first {elapsed:.0f} s)")
+                self._progress.note(f"about {seconds / 60:,.0f} min for all runs, at the pace of the first steps")
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._progress, name)
@@ -367,11 +372,13 @@ def _train(
     return finished
 
 
-def _columns(opened: _Opened, config: Config, merged: Mapping[str, NDArray[np.generic]]) -> dict[str, object]:
+def _columns(
+    opened: _Opened, config: Config, merged: Mapping[str, NDArray[np.generic]]
+) -> dict[str, ArrayLike | Sequence[str | None]]:
     dataset, scan = opened.dataset, opened.scan
     n = len(dataset)
     unlabelled = opened.labels < 0
-    columns: dict[str, object] = {
+    columns: dict[str, ArrayLike | Sequence[str | None]] = {
         "index": np.arange(n, dtype=np.int64),
         "uid": scan.uid,
         "file_name": list(dataset.file_names) if dataset.file_names is not None else [None] * n,
@@ -381,6 +388,8 @@ def _columns(opened: _Opened, config: Config, merged: Mapping[str, NDArray[np.ge
         "status": opened.status,
         "error": scan.error,
     }
+    if dataset.escaped is not None and dataset.escaped.any():
+        columns["file_name_escaped"] = dataset.escaped
     if config.label_noise:
         columns["clean_label"] = np.ma.masked_array(np.asarray(dataset.labels, dtype=np.int32), mask=unlabelled)
     return columns | dict(merged)
@@ -390,6 +399,7 @@ def _write(
     config: Config, opened: _Opened, resolved: _Resolved, runs: list[Run], *, seconds: float
 ) -> Report:
     from dataset_audit.scores.merge import merge, summary  # noqa: PLC0415
+    from dataset_audit.train.device import describe  # noqa: PLC0415
 
     dataset = opened.dataset
     per_run = [run.columns for run in runs]
@@ -418,25 +428,28 @@ def _write(
         epochs={"el2n": list(config.el2n_epochs)} if config.el2n_epochs else {},
     )
     table = ScoreTable.of(_columns(opened, config, merged), provenance)
-    written = table.write(
+    document = sidecar.document(
+        "scores",
         config.out,
-        sidecar=sidecar.document(
-            "scores",
-            config.out,
-            command=config.command,
-            config=resolved.identity,
-            dataset={
+        rows=len(table),
+        config=resolved.identity,
+        facts={
+            "command": list(config.command),
+            "dataset": {
                 "spec": config.spec,
                 "fingerprint": opened.scan.fingerprint,
                 "n": len(dataset),
                 "classes": list(dataset.class_names),
                 "skipped": figures["skipped"],
             },
-            seeds=resolved.seeds,
-            summary=figures,
-            extra={"trained": trained, "run": {"seconds": round(seconds, 1), "device": str(resolved.device)}},
-        ),
+            "seeds": list(resolved.seeds),
+            "summary": figures,
+            "trained": trained,
+            "recommended": resolved.recommended,
+            "run": {"seconds": round(seconds, 1), "device": describe(resolved.device)},
+        },
     )
+    written = table.write(config.out, document=document)
     return Report(
         command="forgetting",
         title=f"{config.spec} · {len(dataset):,} examples · {len(runs)} runs of {resolved.recipe.epochs} epochs",
