@@ -12,7 +12,8 @@ Anything else that escapes is a bug of ours and exits 70; signals exit 128 + the
 
 from __future__ import annotations
 
-from typing import ClassVar
+import signal
+from typing import ClassVar, Final
 
 
 class AuditError(Exception):
@@ -76,3 +77,34 @@ class EnvironmentProblem(AuditError):
 
     exit_code = 4
     default_id = "E-environment"
+
+
+class Terminated(BaseException):
+    """The process was told to end (SIGTERM, SIGHUP); no Exception, so that only what must tidy up meets it.
+
+    Args:
+        signum: The signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+    @property
+    def exit_code(self) -> int:
+        """128 + the signal, as a shell shows it."""
+        return 128 + self.signum
+
+
+EXIT_CODES: Final[dict[int, str]] = {
+    0: "done, or nothing to do",
+    GateFailed.exit_code: "a gate (`--fail-above`) was measured and failed; nothing else ever",
+    UsageError.exit_code: "something wrong or contradictory was asked for, or two things that should match do not",
+    DataError.exit_code: "the bytes of an input are bad",
+    EnvironmentProblem.exit_code: "the machine does not provide: disk, memory, device, permission, extra, a lock",
+    AuditError.exit_code: "a bug of ours; the message says where the traceback was written",
+    128 + signal.SIGHUP: "stopped by SIGHUP (the terminal was closed)",
+    128 + signal.SIGINT: "stopped by SIGINT (Ctrl-C)",
+    128 + signal.SIGPIPE: "whoever read stdout stopped reading; files are complete",
+    128 + signal.SIGTERM: "stopped by SIGTERM",
+}
