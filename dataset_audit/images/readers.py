@@ -137,7 +137,9 @@ class _PlainUnpickler(pickle.Unpickler):
             "encode": _encode,
         }
         if module.split(".")[0] not in ("numpy", "_codecs") or name not in allowed:
-            raise pickle.UnpicklingError(f"{module}.{name} has no place in a picture file")
+            raise DataError(
+                "The file asks for code, which is never run.", where=f"{module}.{name}", id="E-pickle"
+            )
         return allowed[name]
 
 
