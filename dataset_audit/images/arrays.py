@@ -172,7 +172,8 @@ def _eight_bit(values: NDArray[Any], where: str) -> NDArray[np.uint8]:
             raise DataError(
                 f"Float pixels from {low:g} to {high:g}: expected 0 to 1.", where=where, id="E-npz"
             )
-        return np.rint(values * 255).astype(np.uint8)
+        rounded: NDArray[np.uint8] = np.rint(values * 255).astype(np.uint8)
+        return rounded
     if values.dtype.kind in "iu" and (not values.size or (values.min() >= 0 and values.max() <= 255)):
         return values.astype(np.uint8)
     raise DataError(

@@ -12,7 +12,7 @@ UNREADABLE_FILE: Final = "unreadable"
 _LONGEST_REASON: Final = 200
 
 
-class BadImage(Exception):  # noqa: N818 - a state of the data, not an error of ours
+class BadImage(Exception):
     """One image cannot be decoded; the example stays in the table with this status and reason.
 
     Args:

@@ -17,39 +17,29 @@ from typing import Final
 import numpy as np
 
 from dataset_audit.errors import DataError, EnvironmentProblem, UsageError
-from dataset_audit.images.decode import BadImage, Limits
 from dataset_audit.images.bad_image import UNREADABLE_FILE
+from dataset_audit.images.decode import BadImage, Limits
 from dataset_audit.images.names import encode_name, encode_names
 from dataset_audit.images.opened import ImageDataset, Request
 
-EXTENSIONS: Final = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-    + (".pbm", ".pgm", ".ppm", ".pnm", ".pfm", ".avif")
-)
+# fmt: off
+EXTENSIONS: Final = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff",
+    ".pbm", ".pgm", ".ppm", ".pnm", ".pfm", ".avif",
+))
 """Endings of files that become examples; the format is then taken from the content."""
 
-FOREIGN_EXTENSIONS: Final = frozenset(
-    (
-        ".heic",
-        ".heif",
-        ".jp2",
-        ".j2k",
-        ".jxl",
-        ".psd",
-        ".tga",
-        ".dds",
-        ".ico",
-        ".eps",
-        ".fits",
-        ".exr",
-        ".pcx",
-    )
-)
+FOREIGN_EXTENSIONS: Final = frozenset((
+    ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".psd", ".tga", ".dds", ".ico", ".eps", ".fits", ".exr", ".pcx",
+))
 """Endings of pictures that are not decoded: each becomes a row that says so, not a hole."""
 
-SPLITS: Final = frozenset(
-    "train training val valid validation dev test testing eval unlabeled unlabelled".split()
-)
+SPLITS: Final = frozenset((
+    "train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval", "unlabeled", "unlabelled",
+))
+"""Folders and Parquet files of these names are splits, not classes."""
+# fmt: on
+
 _SYSTEM: Final = frozenset((b"__MACOSX", b"@eaDir", b"Thumbs.db", b"desktop.ini", b"$RECYCLE.BIN"))
 
 

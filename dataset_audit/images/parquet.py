@@ -307,7 +307,7 @@ def _labels(file: pq.ParquetFile, column: str, path: Path) -> NDArray[np.int32] 
                 where=str(path),
                 id="E-label",
             )
-    return texts if texts else np.concatenate([*chunks, np.empty(0, np.int64)]).astype(np.int32)
+    return texts or np.concatenate([*chunks, np.empty(0, np.int64)]).astype(np.int32)
 
 
 def _is_text(kind: pa.DataType) -> bool:

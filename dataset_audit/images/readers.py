@@ -164,7 +164,9 @@ def _archived(request: Request, kind: Any, wanted: Sequence[tuple[str, str]]) ->
 
 def _cifar(request: Request, kind: Any, label: str) -> ImageDataset:
     split = _split(request)
-    batches = [tuple(entry) for entry in (kind.train_list if split == "train" else kind.test_list)]
+    batches = [
+        (str(entry[0]), str(entry[1])) for entry in (kind.train_list if split == "train" else kind.test_list)
+    ]
     meta = (kind.meta["filename"], kind.meta["md5"])
     files = _archived(request, kind, [*batches, meta])
     parts = [_unpickled(files[name]) for name, _ in batches]
@@ -207,7 +209,7 @@ def _open_stl10(request: Request) -> ImageDataset:
     from torchvision.datasets import STL10
 
     split = _split(request)
-    md5 = {name: digest for name, digest in STL10.train_list + STL10.test_list}
+    md5: dict[str, str] = dict(STL10.train_list + STL10.test_list)
     wanted = [name for name in (f"{split}_X.bin", f"{split}_y.bin") if name in md5]
     files = _archived(request, STL10, [(name, md5[name]) for name in wanted])
     columns = np.frombuffer(files[wanted[0]], np.uint8).reshape(-1, 3, 96, 96)  # stored column by column

@@ -86,7 +86,7 @@ def _png(data: bytes) -> bool:
         if not kind.isalpha():
             return False  # not a missing end: bytes that are no chunk
         if kind == b"IEND":
-            return position > len(data)
+            return bool(position > len(data))
     return True
 
 

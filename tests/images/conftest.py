@@ -34,12 +34,11 @@ def tree(tmp_path: Path, draw: Callable[..., bytes]) -> Callable[..., Path]:
         root = tmp_path / "photos"
         root.mkdir(exist_ok=True)
         for number, name in enumerate(names):
-            path = os.path.join(os.fsencode(root), os.fsencode(name))
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            if not path.endswith(b"/"):
-                content = draw(number) if path.endswith(b".png") else os.path.basename(path)
-                with open(path, "wb") as file:
-                    file.write(content)
+            text = os.fsdecode(name)
+            path = root / text
+            (path if text.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+            if not text.endswith("/"):
+                path.write_bytes(draw(number) if path.suffix == ".png" else os.fsencode(path.name))
         return root
 
     return make

@@ -94,7 +94,7 @@ def test_values_without_a_rule_are_refused(path: Path, values: Any) -> None:
         open_dataset(path)
 
 
-def test_object_arrays_and_pickles_are_never_loaded_T21(path: Path, tmp_path: Path) -> None:
+def test_object_arrays_and_pickles_are_never_loaded_t21(path: Path, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
 
     class Bomb:
@@ -108,7 +108,7 @@ def test_object_arrays_and_pickles_are_never_loaded_T21(path: Path, tmp_path: Pa
     with pytest.raises(DataError, match="never loaded"):
         open_dataset(path)
     path.write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(DataError, match="Not a readable .npz"):
+    with pytest.raises(DataError, match="Not a readable"):
         open_dataset(path)
     member(pickle.dumps(Bomb()), path)
     with pytest.raises(DataError, match="Not a NumPy array"):
@@ -116,7 +116,7 @@ def test_object_arrays_and_pickles_are_never_loaded_T21(path: Path, tmp_path: Pa
     assert not canary.exists()
 
 
-def test_a_header_that_asks_for_more_than_is_there_allocates_nothing_T21(path: Path) -> None:
+def test_a_header_that_asks_for_more_than_is_there_allocates_nothing_t21(path: Path) -> None:
     for shape in ((10**12,), (10**6, 10**6, 10**6), (2**40, 2**40), (4, 5, 7)):
         member(header(shape) + GREY.tobytes(), path)
         with pytest.raises(DataError, match="The header asks for"):
@@ -124,7 +124,7 @@ def test_a_header_that_asks_for_more_than_is_there_allocates_nothing_T21(path: P
 
 
 @pytest.mark.parametrize("damage", ["cut", "crc", "method", "text"])
-def test_damaged_archives_are_bad_data_T21(path: Path, damage: str) -> None:
+def test_damaged_archives_are_bad_data_t21(path: Path, damage: str) -> None:
     np.savez(path, x=GREY)
     data = bytearray(path.read_bytes())
     if damage == "cut":
@@ -136,12 +136,12 @@ def test_damaged_archives_are_bad_data_T21(path: Path, damage: str) -> None:
     else:
         data = bytearray(b"not an archive at all")
     path.write_bytes(data)
-    with pytest.raises(DataError, match="Not a readable .npz") as error:
+    with pytest.raises(DataError, match="Not a readable") as error:
         open_dataset(path)
     assert error.value.exit_code == 3
 
 
-def test_members_with_paths_are_not_unpacked_T21(path: Path) -> None:
+def test_members_with_paths_are_not_unpacked_t21(path: Path) -> None:
     member(b"x", path, "../../canary", x=GREY)
     assert len(open_dataset(path)) == 4
     assert not (path.parent.parent.parent / "canary").exists()

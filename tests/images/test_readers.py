@@ -202,7 +202,7 @@ def test_cifar_is_read_from_its_folder_or_its_archive(
     assert folder.exists() == (stored == "folder"), "nothing is unpacked"
 
 
-def test_a_pickle_of_another_digest_is_not_opened_S1(
+def test_a_pickle_of_another_digest_is_not_opened_s1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planes: np.ndarray
 ) -> None:
     files = cifar(pickle.dumps({"data": planes, "labels": [0] * 4}), monkeypatch)
@@ -215,7 +215,7 @@ def test_a_pickle_of_another_digest_is_not_opened_S1(
         open_dataset("cifar10", data_root=tmp_path)
 
 
-def test_a_pickle_of_the_right_digest_still_runs_nothing_S1(
+def test_a_pickle_of_the_right_digest_still_runs_nothing_s1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     canary = tmp_path / "canary"
@@ -290,7 +290,7 @@ def test_imagenette_is_read_in_place(
     assert [path.name for path in tmp_path.iterdir()] == ["imagenette2-160.tgz"]
 
 
-def test_links_and_paths_in_an_archive_are_never_followed_S10() -> None:
+def test_links_and_paths_in_an_archive_are_never_followed_s10() -> None:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as tar:
         for name, kind in (("link", tarfile.SYMTYPE), ("hard", tarfile.LNKTYPE), ("fifo", tarfile.FIFOTYPE)):
@@ -361,7 +361,7 @@ def test_download_fetches_what_is_missing_and_no_more(mnist: Path, served: dict[
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://x/y", "data:,x"])
-def test_only_web_addresses_are_opened_S9(url: str) -> None:
+def test_only_web_addresses_are_opened_s9(url: str) -> None:
     with pytest.raises(OSError, match="not a web address"):
         fetch._stream(url, io.BufferedWriter(io.BytesIO()))  # type: ignore[arg-type]
 
@@ -377,7 +377,7 @@ def test_only_web_addresses_are_opened_S9(url: str) -> None:
         ("https://a/x", "ftp://b/x", False),
     ],
 )
-def test_redirects_never_weaken_the_address_S9(was: str, will: str, allowed: bool) -> None:  # noqa: FBT001
+def test_redirects_never_weaken_the_address_s9(was: str, will: str, allowed: bool) -> None:
     import email.message
     import urllib.request
 

@@ -74,7 +74,7 @@ def test_progress_counts_to_the_end(tree: Tree) -> None:
     assert told[-1] == 100
 
 
-def test_what_a_worker_raises_ends_the_pass_P15(tree: Tree) -> None:
+def test_what_a_worker_raises_ends_the_pass_p15(tree: Tree) -> None:
     dataset = open_dataset(tree(*(f"a/{number}.png" for number in range(500))))
 
     def fail(index: int, pixels: Any) -> None:
@@ -99,7 +99,7 @@ def test_an_interrupt_ends_the_pass_soon(tree: Tree) -> None:
     assert len(seen) < 1000
 
 
-def test_excluded_examples_are_hashed_but_never_decoded_P16(
+def test_excluded_examples_are_hashed_but_never_decoded_p16(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = open_dataset(tree("a/1.png", "a/2.png"))
@@ -118,7 +118,7 @@ def test_excluded_examples_are_hashed_but_never_decoded_P16(
 # -- memory ------------------------------------------------------------------------------------------------
 
 
-def test_an_image_that_needs_more_than_there_is_becomes_a_row_P17(tree: Tree, draw: Any) -> None:
+def test_an_image_that_needs_more_than_there_is_becomes_a_row_p17(tree: Tree, draw: Any) -> None:
     root = tree("a/1.png")
     (root / "a" / "2.png").write_bytes(draw(kind="PNG", size=(500, 400)))
     dataset = open_dataset(root)
@@ -127,7 +127,7 @@ def test_an_image_that_needs_more_than_there_is_becomes_a_row_P17(tree: Tree, dr
     assert found.error[1] == "too large: needs 6.4 MB to decode, --memory is 1.0 MB"
 
 
-def test_what_is_decoded_at_one_time_never_exceeds_the_budget_I11() -> None:
+def test_what_is_decoded_at_one_time_never_exceeds_the_budget_i11() -> None:
     budget, held, most = ByteBudget(100), 0, 0
     lock = threading.Lock()
 
@@ -160,7 +160,7 @@ def test_the_budget_is_given_back_when_decoding_fails() -> None:
         pass
 
 
-def test_small_bombs_pass_one_at_a_time_in_little_memory_I11(tree: Tree, draw: Any) -> None:
+def test_small_bombs_pass_one_at_a_time_in_little_memory_i11(tree: Tree, draw: Any) -> None:
     root = tree("a/")
     data = draw(kind="WEBP", size=(600, 500))
     for number in range(8):
@@ -172,7 +172,7 @@ def test_small_bombs_pass_one_at_a_time_in_little_memory_I11(tree: Tree, draw: A
 # -- files that change -------------------------------------------------------------------------------------
 
 
-def test_a_file_that_vanished_is_a_row_I25(tree: Tree) -> None:
+def test_a_file_that_vanished_is_a_row_i25(tree: Tree) -> None:
     root = tree("a/1.png", "a/2.png")
     dataset = open_dataset(root)
     (root / "a" / "1.png").unlink()
@@ -182,7 +182,7 @@ def test_a_file_that_vanished_is_a_row_I25(tree: Tree) -> None:
     assert found.uid[0] is None
 
 
-def test_what_is_hashed_is_what_is_decoded_I25(
+def test_what_is_hashed_is_what_is_decoded_i25(
     tree: Tree, draw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tree("a/1.png")
@@ -222,7 +222,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch, ending: bytes) -> None:
     monkeypatch.setattr(folders.os, "open", refuse)
 
 
-def test_a_file_that_may_not_be_read_is_a_row_and_beyond_the_limit_exit_4_I27(
+def test_a_file_that_may_not_be_read_is_a_row_and_beyond_the_limit_exit_4_i27(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = open_dataset(tree("a/1.png", "a/2.png", "a/3.png"))
@@ -265,7 +265,7 @@ def made(bad: int, total: int, error: str = "truncated: x") -> Scan:
         pytest.param(1, 10, 0.0, True, id="I28-none-allowed"),
     ],
 )
-def test_exactly_the_share_is_allowed(bad: int, total: int, share: float, stops: bool) -> None:  # noqa: FBT001
+def test_exactly_the_share_is_allowed(bad: int, total: int, share: float, stops: bool) -> None:
     if not stops:
         check_skipped(made(bad, total), share)
         return
@@ -274,7 +274,7 @@ def test_exactly_the_share_is_allowed(bad: int, total: int, share: float, stops:
     assert error.value.exit_code == 3
 
 
-def test_the_message_counts_by_cause_and_names_the_first_five_I28() -> None:
+def test_the_message_counts_by_cause_and_names_the_first_five_i28() -> None:
     found = made(7, 10)
     found.error[3] = "not an image (looks like HTML)"
     with pytest.raises(DataError) as error:
