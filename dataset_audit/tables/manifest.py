@@ -1,0 +1,108 @@
+"""``manifest.parquet``: which examples to train on, in a form that needs no other file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from dataset_audit.errors import DataError, MismatchError
+from dataset_audit.tables import files, parquet, sidecar
+from dataset_audit.tables.scores import Provenance, ScoreTable
+
+COPIED: Final = ("index", "uid", "file_name", "file_name_escaped", "label", "class_name", "split")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What was decided, one entry per row of the score table.
+
+    Attributes:
+        keep: bool[N].
+        rank: int64[N], 0 is the first to be kept by the policy, -1 for dropped rows; None leaves the column out.
+        stratum: int64[N], -1 for none.
+        reason: One word per row.
+        scores: Columns the choice was made by; copied under their own names.
+        all_rows: Whether dropped rows are written too.
+    """
+
+    keep: NDArray[np.bool_]
+    rank: NDArray[np.int64] | None
+    stratum: NDArray[np.int64]
+    reason: NDArray[np.str_]
+    scores: tuple[str, ...]
+    all_rows: bool
+
+
+@dataclass(frozen=True, eq=False)
+class ManifestTable:
+    """Rows to keep (or all rows with their decision), by index; and how the choice was made."""
+
+    data: pa.Table
+    provenance: Provenance
+    choice: Mapping[str, str]
+
+    @staticmethod
+    def of(table: ScoreTable, selection: Selection, provenance: Provenance, choice: Mapping[str, str]) -> ManifestTable:
+        """Return the manifest of a selection over the rows of a score table."""
+        keep = selection.keep
+        columns = {name: table.data[name] for name in COPIED if table.has(name)}
+        columns["keep"] = pa.array(keep)
+        if selection.rank is not None:
+            columns["keep_rank"] = pa.array(selection.rank, mask=~keep)
+        columns["weight"] = pa.array(np.where(keep, np.float32(1), np.float32(0)))
+        columns["stratum"] = pa.array(selection.stratum.astype(np.int32), mask=selection.stratum < 0)
+        columns["reason"] = pa.array(selection.reason.tolist(), pa.string()).dictionary_encode()
+        for name in selection.scores:
+            columns[name] = table.data[name]
+        made = pa.table(columns)
+        if not selection.all_rows:
+            made = made.filter(pa.array(keep))
+        if "index" in columns:
+            made = made.take(pc.sort_indices(made, [("index", "ascending")]))
+        fixed = [f.with_nullable(nullable=f.name not in {"index", "keep", "weight"}) for f in made.schema]
+        return ManifestTable(made.combine_chunks().cast(pa.schema(fixed)), provenance, dict(choice))
+
+    def __len__(self) -> int:
+        return self.data.num_rows
+
+    def write(self, path: Path, *, document: Mapping[str, object]) -> files.Written:
+        """Write table and sidecar; see `files.publish`."""
+        footer = self.provenance.footer("manifest") | dict(self.choice)
+        return files.publish(
+            path, lambda temp: parquet.write(temp, self.data, footer), document, beside=sidecar.sidecar_path(path)
+        )
+
+    @staticmethod
+    def read(path: Path) -> ManifestTable:
+        """Return a manifest, its hash compared with the sidecar first.
+
+        Raises:
+            UsageError: There is no such file.
+            DataError: It is damaged or unfinished, or no manifest.
+            MismatchError: It is another table of ours.
+        """
+        sidecar.verify(path, "manifest")
+        footer = parquet.metadata(path)
+        provenance = Provenance.of_footer(footer, path)
+        if provenance is None:
+            raise DataError(f"{path} is no manifest of audit: its footer is missing.", do="audit prune writes one")
+        if footer.get("audit.format") != "manifest":
+            raise MismatchError(f"{path} is a {footer.get('audit.format')} table, not a manifest.", do="audit prune")
+        table = parquet.read(path)
+        missing = [name for name in ("index", "keep", "weight") if name not in table.column_names]
+        if missing:
+            raise DataError(f"{path} lacks {', '.join(missing)}.", where=str(path))
+        kept = {key: value for key, value in footer.items() if key not in provenance.footer("manifest")}
+        return ManifestTable(table, provenance, kept)
+
+    def policy(self) -> object:
+        """Return the policy's name and parameters."""
+        return json.loads(self.choice.get("audit.policy", "{}"))
