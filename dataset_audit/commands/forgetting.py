@@ -15,11 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from dataset_audit.errors import DataError, UsageError
 from dataset_audit.progress import Progress
-from dataset_audit.report.document import Line, Note, Output, Report, Table, Warning
+from dataset_audit.report.document import Line, Note, Output, Report, Table
 from dataset_audit.tables import files, outputs, sidecar
 from dataset_audit.tables.scores import Provenance, ScoreTable
 from dataset_audit.train.models import MODELS, check_name
-from dataset_audit.train.recipes import RECIPES, Recipe, agreement, recipe
+from dataset_audit.train.recipes import Recipe, agreement, recipe
 
 if TYPE_CHECKING:
     import torch
@@ -84,12 +84,15 @@ class Config:
             f"--max-skipped {self.max_skipped}: a share in [0, 1]": 0 <= self.max_skipped <= 1,
             f"--max-pixels {self.max_pixels}: at least 1": self.max_pixels >= 1,
             "--el2n-epochs: epochs are counted from 1": all(epoch >= 1 for epoch in self.el2n_epochs),
-            "--tdds T,J: J at least 3 and T at least J": self.tdds is None or 3 <= self.tdds[1] <= self.tdds[0],
+            "--tdds T,J: J at least 3 and T at least J": self.tdds is None
+            or 3 <= self.tdds[1] <= self.tdds[0],
         }
         for law, holds in laws.items():
             if not holds:
                 raise UsageError(f"{law}.", do="audit forgetting --help")
-        recipe(self.recipe or "fast", self.overrides)  # a bad name or field is found before anything is opened
+        recipe(
+            self.recipe or "fast", self.overrides
+        )  # a bad name or field is found before anything is opened
         if self.model is not None and self.model not in MODELS:
             check_name(self.model)
 
@@ -189,11 +192,13 @@ def _open(config: Config, device: torch.device, progress: Progress) -> _Opened:
     images, scan = hold(dataset, holding, device=device, progress=progress)
     check_skipped(scan, config.max_skipped)
     labels = np.asarray(dataset.labels, dtype=np.int32)
-    status = ["unlabelled" if s == "ok" and label < 0 else s for s, label in zip(scan.status, labels, strict=True)]
+    status = [
+        "unlabelled" if s == "ok" and label < 0 else s for s, label in zip(scan.status, labels, strict=True)
+    ]
     rows = np.flatnonzero(np.array([s == "ok" for s in status]))
     if len(np.unique(labels[rows])) < 2:
         raise DataError(
-            f"{config.spec} has {len(np.unique(labels[rows]))} class with readable images; forgetting needs two or more.",
+            f"{config.spec} has {len(np.unique(labels[rows]))} classes with readable images; two are the least.",
             do="folders directly under the data set are its classes",
         )
     flipped = np.zeros(len(labels), dtype=bool)
@@ -212,7 +217,9 @@ def _excluded(dataset: ImageDataset, patterns: tuple[str, ...]) -> NDArray[np.bo
         raise UsageError("--exclude names files; this data set is an array.", do="leave --exclude out")
     found = np.array([any(fnmatch(name, pattern) for pattern in patterns) for name in dataset.file_names])
     if not found.any():
-        raise UsageError(f"--exclude {', '.join(patterns)} matches no file.", do="patterns are relative to the data set")
+        raise UsageError(
+            f"--exclude {', '.join(patterns)} matches no file.", do="patterns are relative to the data set"
+        )
     return found
 
 
@@ -237,13 +244,17 @@ def _resolve(
     chosen = recipe(config.recipe or names[0], config.overrides)
     if not config.augment:
         chosen = recipe(chosen.name, {**config.overrides, "crop_padding": "0", "flip": "false"})
-    model = config.model or (names[1] if config.recipe in {None, names[0]} else _model_for(chosen.name, names[1]))
+    model = config.model or (
+        names[1] if config.recipe in {None, names[0]} else _model_for(chosen.name, names[1])
+    )
     beyond = [epoch for epoch in config.el2n_epochs if epoch > chosen.epochs]
     if beyond:
         raise UsageError(f"--el2n-epochs {beyond[0]} is past the last epoch, {chosen.epochs}.")
     run_seeds = tuple(config.seed + run for run in range(config.seeds))
     identity: dict[str, object] = {
-        "recipe": {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(chosen).items()},
+        "recipe": {
+            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(chosen).items()
+        },
         "model": model,
         "seeds": list(run_seeds),
         "label_noise": config.label_noise,
@@ -260,14 +271,23 @@ def _resolve(
     }
     by = "forgetting" if chosen.epochs >= ENOUGH_EPOCHS else "aum"
     return _Resolved(
-        chosen, model, precision, device, run_seeds, identity, {"by": by, **agreement(chosen.name, model, chosen.epochs)}
+        chosen,
+        model,
+        precision,
+        device,
+        run_seeds,
+        identity,
+        {"by": by, **agreement(chosen.name, model, chosen.epochs)},
     )
 
 
 def _model_for(recipe_name: str, otherwise: str) -> str:
-    return {"toneva-cifar": "resnet18", "toneva-mnist": "mnist-net", "fast": "small", "fast-plain": "small"}.get(
-        recipe_name, otherwise
-    )
+    return {
+        "toneva-cifar": "resnet18",
+        "toneva-mnist": "mnist-net",
+        "fast": "small",
+        "fast-plain": "small",
+    }.get(recipe_name, otherwise)
 
 
 def _plan(config: Config, opened: _Opened, resolved: _Resolved, folder: Path) -> list[str]:
@@ -282,9 +302,9 @@ def _plan(config: Config, opened: _Opened, resolved: _Resolved, folder: Path) ->
     first, last = resolved.seeds[0], resolved.seeds[-1]
     runs = f"1 run, seed {first}" if first == last else f"{len(resolved.seeds)} runs, seeds {first}-{last}"
     skipped = sum(status != "ok" for status in opened.status)
+    found = f"{config.spec} · {len(opened.rows):,} images to train on, {skipped:,} skipped"
     return [
-        f"{config.spec} · {len(opened.rows):,} images to train on, {skipped:,} skipped · "
-        f"{len(dataset.class_names)} classes · fingerprint {opened.scan.fingerprint[:8]}",
+        f"{found} · {len(dataset.class_names)} classes · fingerprint {opened.scan.fingerprint[:8]}",
         f"{resolved.model} · {chosen.name}{changed} · {chosen.epochs} epochs · batch {chosen.batch_size} · {runs}",
         f"{describe(resolved.device)} · {resolved.precision} · {height}x{width} · {held}",
         f"writes {config.out}, {sidecar.sidecar_path(config.out)} · unfinished work in {folder}",
@@ -315,7 +335,9 @@ class _Timed:
             self._said = True
             seconds = (now - self._since) / max(1, done - self._at) * self._total
             if seconds > 60:
-                self._progress.note(f"about {seconds / 60:,.0f} min for all runs, at the pace of the first steps")
+                self._progress.note(
+                    f"about {seconds / 60:,.0f} min for all runs, at the pace of the first steps"
+                )
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._progress, name)
@@ -368,7 +390,9 @@ def _train(
         finished.append(run(task, chosen, network, settings, progress=timed))  # type: ignore[arg-type]  # delegates the rest
         progress.finish()
         if not finished[-1].history.trained(classes):
-            progress.warn("W-untrained", f"seed {seed} learned nothing: its scores are noise; try a lower --lr")
+            progress.warn(
+                "W-untrained", f"seed {seed} learned nothing: its scores are noise; try a lower --lr"
+            )
     return finished
 
 
@@ -391,7 +415,9 @@ def _columns(
     if dataset.escaped is not None and dataset.escaped.any():
         columns["file_name_escaped"] = dataset.escaped
     if config.label_noise:
-        columns["clean_label"] = np.ma.masked_array(np.asarray(dataset.labels, dtype=np.int32), mask=unlabelled)
+        columns["clean_label"] = np.ma.masked_array(
+            np.asarray(dataset.labels, dtype=np.int32), mask=unlabelled
+        )
     return columns | dict(merged)
 
 
@@ -470,7 +496,7 @@ def _lines(figures: Mapping[str, object], resolved: _Resolved) -> tuple[Line | N
         cells = [every, f"{count:,}", f"{share:.1%}"]
         if runs > 1:
             each = figures[f"{key}_per_run"]
-            cells += ["per run", f"{min(each):.1%} to {max(each):.1%}"]  # type: ignore[call-overload,type-var]
+            cells += ["per run", f"{min(each):.1%} to {max(each):.1%}"]  # type: ignore[call-overload]
         lines.append(Line(label, tuple(cells)))
     lines.append(
         Line(

@@ -23,7 +23,10 @@ from dataset_audit.tables.scores import COLUMNS, Provenance, ScoreTable
 
 RANKS_UP_TO: Final = 5_000_000  # rows; beyond, the column keep_rank is written only when asked for
 NOTABLE: Final = 2.0  # points a class share may move without a warning
-NULL_END: Final[dict[str, float]] = {"first_learned": np.inf, "last_wrong": -np.inf}  # what null means, by definition
+NULL_END: Final[dict[str, float]] = {
+    "first_learned": np.inf,
+    "last_wrong": -np.inf,
+}  # what null means, by definition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +104,9 @@ def run(config: Config, progress: Progress) -> Report:
     """
     files.check_writable(config.out)
     if config.out.exists() and config.scores.exists() and config.out.samefile(config.scores):
-        raise UsageError(f"{config.out} is the input; an input is never overwritten.", do="--out with another name")
+        raise UsageError(
+            f"{config.out} is the input; an input is never overwritten.", do="--out with another name"
+        )
     table = ScoreTable.read(config.scores, strict=config.strict)
     _refuse_untrained(config, progress)
     if config.dataset is not None:
@@ -164,7 +169,9 @@ def _unscored(config: Config, table: ScoreTable) -> NDArray[np.str_]:
 def _default_by(config: Config, table: ScoreTable, policy_name: str) -> tuple[tuple[str, ...], str]:
     """Return the columns to rank by and, in a phrase, why."""
     if config.by:
-        return tuple(COLUMNS[name].rank_by or name if name in COLUMNS else name for name in config.by), "as asked"
+        return tuple(
+            COLUMNS[name].rank_by or name if name in COLUMNS else name for name in config.by
+        ), "as asked"
     policy = POLICIES[policy_name]
     if policy.by and table.has(policy.by):
         return (policy.by,), f"what {policy_name} is defined on"
@@ -200,7 +207,9 @@ def _hardness(config: Config, table: ScoreTable, name: str) -> Hard:
         raise UsageError(f"{name} is hard at its {known} end; --hard {config.hard} contradicts that.")
     hard = config.hard or known
     if hard is None:
-        raise UsageError(f"Which end of {name!r} is hard is not known.", do=f"--by {name} --hard high, or --hard low")
+        raise UsageError(
+            f"Which end of {name!r} is hard is not known.", do=f"--by {name} --hard high, or --hard low"
+        )
     return hard
 
 
@@ -209,7 +218,9 @@ def _rank(
 ) -> _Ranked:
     by, why = _default_by(config, table, policy)
     if config.by and by != config.by:
-        progress.note(f"ranking by {', '.join(by)}: it puts never learned hardest, {', '.join(config.by)} does not")
+        progress.note(
+            f"ranking by {', '.join(by)}: it puts never learned hardest, {', '.join(config.by)} does not"
+        )
     hard = tuple(_hardness(config, table, name) for name in by)
     n = len(table)
     excluded = excluded.copy()
@@ -221,10 +232,10 @@ def _rank(
         unknown = (~np.isfinite(values) if name not in NULL_END else np.isnan(values)) & (excluded == "")
         if unknown.any():
             if config.nan == "refuse":
-                rows = ", ".join(map(str, np.flatnonzero(unknown)[:5]))
+                first = ", ".join(map(str, np.flatnonzero(unknown)[:5]))
                 raise DataError(
                     f"{name} is null, NaN or infinite in {unknown.sum():,} rows that could be ranked.",
-                    where=f"{config.scores}, rows {rows}",
+                    where=f"{config.scores}, rows {first}",
                     do="--nan hardest, or --nan drop",
                 )
             if config.nan == "drop":
@@ -234,7 +245,9 @@ def _rank(
         keys.append(values)
     rows = np.flatnonzero(excluded == "")
     if not len(rows):
-        raise DataError(f"{config.scores} has no row that can be ranked.", where=", ".join(np.unique(excluded)))
+        raise DataError(
+            f"{config.scores} has no row that can be ranked.", where=", ".join(np.unique(excluded))
+        )
     index = table.integers("index") if table.has("index") else np.arange(n)
     uids = table.strings("uid") if table.has("uid") else None
     candidates = Candidates(
@@ -260,7 +273,8 @@ def _embeddings(config: Config, n: int, rows: NDArray[np.int64]) -> NDArray[np.f
     vectors = read_vectors(config.embeddings)
     if len(vectors) != n:
         raise MismatchError(
-            f"{config.embeddings} has {len(vectors):,} rows, {config.scores} has {n:,}.", do="one vector per example"
+            f"{config.embeddings} has {len(vectors):,} rows, {config.scores} has {n:,}.",
+            do="one vector per example",
         )
     return vectors[rows]
 
@@ -334,9 +348,13 @@ def _selection(config: Config, table: ScoreTable, ranked: _Ranked, chosen: Chose
 
 def _check_classes(config: Config, table: ScoreTable, ranked: _Ranked, chosen: Chosen) -> None:
     labels = ranked.candidates.labels
-    emptied = sorted(set(np.unique(labels[labels >= 0]).tolist()) - set(np.unique(labels[chosen.kept]).tolist()))
+    emptied = sorted(
+        set(np.unique(labels[labels >= 0]).tolist()) - set(np.unique(labels[chosen.kept]).tolist())
+    )
     if emptied and not config.allow_empty_class:
-        names = ", ".join(_class_name(table, label) for label in emptied[:5]) + (" ..." if len(emptied) > 5 else "")
+        names = ", ".join(_class_name(table, label) for label in emptied[:5]) + (
+            " ..." if len(emptied) > 5 else ""
+        )
         raise UsageError(
             f"keep {len(chosen.kept):,} of {len(labels):,} would empty {len(emptied)} "
             f"class{'es' * (len(emptied) > 1)}: {names}.",
@@ -415,8 +433,18 @@ def _report(
         Line("policy", (f"auto -> {policy}" if config.policy == "auto" else policy, POLICIES[policy].about)),
         Line("by", (", ".join(ranked.by) + ", tie key", ranked.why)),
         *_boundary(ranked, keep),
-        Line("dropped", (f"{int((~keep).sum()):,}", *(f"{word} {number:,}" for word, number in dropped.items()))),
-        Line("nested", ("yes: a smaller --keep keeps a subset of these" if nested else "no: another --keep may add others",)),
+        Line(
+            "dropped",
+            (f"{int((~keep).sum()):,}", *(f"{word} {number:,}" for word, number in dropped.items())),
+        ),
+        Line(
+            "nested",
+            (
+                "yes: a smaller --keep keeps a subset of these"
+                if nested
+                else "no: another --keep may add others",
+            ),
+        ),
     ]
     if config.policy == "auto" and policy == "ccs" and count / total < 0.2:
         lines.append(Note("below 20 % kept a random subset trained with the same care comes close"))
@@ -424,7 +452,9 @@ def _report(
         lines.append(classes)
     warnings = []
     if moved > NOTABLE and not config.balance:
-        warnings.append(Warning("W-shares", f"class shares moved by up to {moved:.1f} points; --balance keeps them"))
+        warnings.append(
+            Warning("W-shares", f"class shares moved by up to {moved:.1f} points; --balance keeps them")
+        )
     return Report(
         command="prune",
         title=f"{config.scores} ({spec}, {len(table):,} examples) -> {config.out}",
@@ -451,14 +481,14 @@ def _boundary(ranked: _Ranked, keep: NDArray[np.bool_]) -> tuple[Line, ...]:
     return (
         Line(
             "boundary",
-            (f"{ranked.by[0]} {both[0]:g}: {tied.sum():,} examples tie there, {(tied & kept).sum():,} of them kept",),
+            (
+                f"{ranked.by[0]} {both[0]:g}: {tied.sum():,} examples tie there, {(tied & kept).sum():,} of them kept",
+            ),
         ),
     )
 
 
-def _classes(
-    table: ScoreTable, ranked: _Ranked, keep: NDArray[np.bool_]
-) -> tuple[Table | None, float]:
+def _classes(table: ScoreTable, ranked: _Ranked, keep: NDArray[np.bool_]) -> tuple[Table | None, float]:
     """Return class shares before and after, the least kept class first, and the largest move in points."""
     labels, kept = ranked.candidates.labels, keep[ranked.rows]
     names = np.unique(labels[labels >= 0])
@@ -486,7 +516,8 @@ def _write(
     choice = {
         "audit.keep": json.dumps({"count": identity["keep_count"], "text": config.keep.text}),
         "audit.policy": json.dumps(
-            {key: identity[key] for key in ("policy", "skip", "beta", "strata", "balance", "drop_noisy")}, sort_keys=True
+            {key: identity[key] for key in ("policy", "skip", "beta", "strata", "balance", "drop_noisy")},
+            sort_keys=True,
         ),
         "audit.by": json.dumps(identity["by"]),
         "audit.seed": str(config.seed),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dataset_audit.scores.recorder import Recorder
 
 
-def save_run(
+def save_run(  # noqa: PLR0913 - the keywords of Recorder.save
     path: Path,
     recorder: Recorder,
     *,
@@ -47,7 +47,9 @@ def save_run(
     if labels is not None:
         columns["label"] = np.asarray(labels)
         if class_names:
-            columns["class_name"] = [class_names[label] if label >= 0 else None for label in np.asarray(labels)]
+            columns["class_name"] = [
+                class_names[label] if label >= 0 else None for label in np.asarray(labels)
+            ]
     taken = sorted(set(extra) & set(columns))
     if taken:
         raise UsageError(f"Extra columns have names of ours: {', '.join(taken)}.", do="rename them")
@@ -56,7 +58,11 @@ def save_run(
     if wrong:
         raise UsageError(f"The recorder has {n:,} examples; {', '.join(wrong)} do not.")
     known = np.full(n, -1, np.int32) if labels is None else np.asarray(labels, dtype=np.int32)
-    identity = fingerprint(list(uids), known, tuple(class_names)) if uids is not None else sha256(b"unknown").hexdigest()
+    identity = (
+        fingerprint(list(uids), known, tuple(class_names))
+        if uids is not None
+        else sha256(b"unknown").hexdigest()
+    )
     provenance = Provenance(
         spec=spec,
         fingerprint=identity,
@@ -65,6 +71,10 @@ def save_run(
         config={"recorder": {"window": recorder.window, "dual_epochs": recorder.dual_epochs}},
     )
     document = sidecar.document(
-        "scores", path, rows=n, config=provenance.config, facts={"summary": summary(merged, [run]), "trained": True}
+        "scores",
+        path,
+        rows=n,
+        config=provenance.config,
+        facts={"summary": summary(merged, [run]), "trained": True},
     )
     ScoreTable.of(columns, provenance).write(path, document=document)

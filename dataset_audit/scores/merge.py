@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +12,12 @@ from numpy.typing import NDArray
 from dataset_audit.scores.registry import NONE
 from dataset_audit.stats.agreement import pearson, spearman
 
-Columns = Mapping[str, NDArray[np.generic]]
+Columns = Mapping[str, NDArray[Any]]
 _FLAGS = ("presentations", "never_learned")
 _AGREE = ("forgetting", "aum", "el2n_mean")
 
 
-def merge(runs: Sequence[Columns], *, per_run: bool = False) -> dict[str, NDArray[np.generic]]:
+def merge(runs: Sequence[Columns], *, per_run: bool = False) -> dict[str, NDArray[Any]]:
     """Return the score columns of the table from the columns of R runs of one recipe.
 
     Every score is the mean over the runs in which it is defined, float32; with two runs or more each has a
@@ -37,7 +38,7 @@ def merge(runs: Sequence[Columns], *, per_run: bool = False) -> dict[str, NDArra
     n_seen = seen.sum(0)
     absent = n_seen == 0
     unforgettable = seen & ~never & (events == 0)
-    merged: dict[str, NDArray[np.generic]] = {
+    merged: dict[str, NDArray[Any]] = {
         "runs": n_seen.astype(np.int16),
         "presentations": presented.sum(0).astype(np.int32),
         "never_learned": np.ma.masked_array(((never | ~seen).all(0) & ~absent), mask=absent),
@@ -113,5 +114,7 @@ def summary(merged: Columns, runs: Sequence[Columns]) -> dict[str, object]:
 def _share(run: Columns, name: str) -> float:
     presented = np.asarray(run["presentations"]) > 0
     never = np.asarray(run["never_learned"])
-    hit = never if name == "never_learned" else presented & ~never & (np.asarray(run["forgetting_events"]) == 0)
+    hit = (
+        never if name == "never_learned" else presented & ~never & (np.asarray(run["forgetting_events"]) == 0)
+    )
     return float(hit[presented].mean()) if presented.any() else 0.0

@@ -38,7 +38,7 @@ class Recorder:
         el2n_epochs: Non-empty if checkpoint EL2N will be given by ``update_checkpoint``; +4 bytes.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keywords with published defaults
         self,
         n: int,
         num_classes: int,
@@ -50,7 +50,9 @@ class Recorder:
         el2n_epochs: Sequence[int] = (),
     ) -> None:
         if n < 1 or num_classes < 2 or window < 2:
-            raise UsageError(f"A recorder needs examples, two classes and a window of two, not {n}, {num_classes}, {window}.")
+            raise UsageError(
+                f"A recorder needs examples, two classes and a window of two, not {n}, {num_classes}, {window}."
+            )
         self.n, self.num_classes, self.window, self.dual_epochs = n, num_classes, window, dual_epochs
         self.tdds, self.el2n_epochs = tdds, tuple(el2n_epochs)
         device = torch.device(device)
@@ -73,7 +75,9 @@ class Recorder:
         return sum(t.element_size() * t.numel() for t in tensors) / self.n
 
     @torch.no_grad()
-    def update(self, indices: Tensor, logits: Tensor, labels: Tensor, features: Tensor | None = None, /) -> None:
+    def update(
+        self, indices: Tensor, logits: Tensor, labels: Tensor, features: Tensor | None = None, /
+    ) -> None:
         """Take one batch of presentations.
 
         Nothing is copied to the host. An index may occur once per batch; on a CPU a repeated one is taken as several
@@ -94,7 +98,10 @@ class Recorder:
                 for number in range(int(rounds.max()) + 1):
                     part = rounds == number
                     self.update(
-                        indices[part], logits[part], labels[part], None if features is None else features[part]
+                        indices[part],
+                        logits[part],
+                        labels[part],
+                        None if features is None else features[part],
                     )
                 return
         else:
@@ -145,9 +152,15 @@ class Recorder:
         spread = torch.where(full, ring.std(1, correction=1), 0.0)
         early = seen <= self.dual_epochs
         sums = self._sums.index_select(0, indices)
-        mean = sums[:, _SUMS.index("mean")]  # mean and m2 are a Welford pair: a sum of squares cancels near p = 1
+        mean = sums[
+            :, _SUMS.index("mean")
+        ]  # mean and m2 are a Welford pair: a sum of squares cancels near p = 1
         delta = p_own - mean
-        norm = torch.zeros_like(loss) if features is None else (features.detach().float().square().sum(1) + 1).sqrt()
+        norm = (
+            torch.zeros_like(loss)
+            if features is None
+            else (features.detach().float().square().sum(1) + 1).sqrt()
+        )
         added = torch.stack(
             [
                 margin, loss, error, error * norm, spread, torch.where(early, spread * (1 - ring.mean(1)), 0.0),
@@ -208,14 +221,14 @@ class Recorder:
             window=self.window,
             dual_epochs=self.dual_epochs,
             features=self._saw_features,
-            checkpoint=self._checkpoint.cpu().numpy() / max(1, len(self.el2n_epochs)) if self.el2n_epochs else None,
+            checkpoint=(self._checkpoint / len(self.el2n_epochs)).cpu().numpy() if self.el2n_epochs else None,
             drift=self._drift.score().cpu().numpy() if self._drift is not None else None,
         )
         made = {name: score.compute(remembered) for name, score in SCORES.items()}
         return {name: values for name, values in made.items() if values is not None}
 
     def state_dict(self) -> dict[str, object]:
-        """Return the whole state as tensors and numbers; ``load_state_dict`` of an equal recorder goes on from there."""
+        """Return the whole state as tensors and numbers, for ``load_state_dict`` of a recorder of the same shape."""
         state: dict[str, object] = {
             "counts": self._counts,
             "last": self._last,
@@ -238,7 +251,9 @@ class Recorder:
         """
         mine = self.state_dict()
         if list(state["shape"]) != mine["shape"] or set(state) != set(mine):  # type: ignore[call-overload]
-            raise UsageError("The saved recorder has another shape.", where=f"{state['shape']}, here {mine['shape']}")
+            raise UsageError(
+                "The saved recorder has another shape.", where=f"{state['shape']}, here {mine['shape']}"
+            )
         for name, tensor in mine.items():
             if isinstance(tensor, Tensor):
                 tensor.copy_(state[name])  # type: ignore[arg-type]
@@ -266,7 +281,9 @@ class Recorder:
         """
         from dataset_audit.scores.export import save_run  # noqa: PLC0415 - writing is not part of recording
 
-        save_run(Path(path), self, uids=uids, labels=labels, class_names=class_names, extra=extra or {}, spec=spec)
+        save_run(
+            Path(path), self, uids=uids, labels=labels, class_names=class_names, extra=extra or {}, spec=spec
+        )
 
 
 class _Drift:
@@ -311,7 +328,9 @@ def _check_batch(indices: Tensor, logits: Tensor, labels: Tensor, n: int, classe
             f"got {tuple(indices.shape)}, {tuple(logits.shape)}, {tuple(labels.shape)}."
         )
     if int(indices.min()) < 0 or int(indices.max()) >= n:
-        raise UsageError(f"Index {int(indices.max())} is outside 0..{n - 1}.", do="pass indices of the full data set")
+        raise UsageError(
+            f"Index {int(indices.max())} is outside 0..{n - 1}.", do="pass indices of the full data set"
+        )
     if int(labels.min()) < 0 or int(labels.max()) >= classes:
         raise UsageError(f"Label {int(labels.max())} is outside 0..{classes - 1}.")
 

@@ -85,7 +85,8 @@ def variability(state: Remembered) -> Floats:
 
 def never_learned(state: Remembered) -> NDArray[np.bool_]:
     """Return whether an example was presented and never correct; it is hardest and not unforgettable."""
-    return (state.seen > 0) & (state.counts["correct"] == 0)
+    never: NDArray[np.bool_] = (state.seen > 0) & (state.counts["correct"] == 0)
+    return never
 
 
 def grand_last(state: Remembered) -> Floats:
@@ -134,7 +135,9 @@ SCORES: Final[dict[str, Score]] = {
     "dyn_unc": Score(dyn_unc),
     "dual": Score(dual),
     "dual_confidence": Score(
-        lambda state: state.mean("dual_confidence", np.minimum(state.seen, state.dual_epochs).astype(np.int32))
+        lambda state: state.mean(
+            "dual_confidence", np.minimum(state.seen, state.dual_epochs).astype(np.int32)
+        )
     ),
     "tdds": Score(lambda state: state.drift),
 }

@@ -59,7 +59,9 @@ class Keep:
         """
         if self.number is not None:
             if self.number > n:
-                raise UsageError(f"--keep {self.text} asks for more than the {n:,} examples there are to rank.")
+                raise UsageError(
+                    f"--keep {self.text} asks for more than the {n:,} examples there are to rank."
+                )
             return self.number
         share = self.share or Fraction(0)
         return max(1, int(share * n + Fraction(1, 2)))
@@ -82,7 +84,7 @@ def quotas(sizes: NDArray[np.int64], count: int, *, floor: int = 0) -> NDArray[n
     total = int(sizes.sum())
     exact = [Fraction(int(size) * count, total) for size in sizes]
     shares = np.array([int(value) for value in exact], dtype=np.int64)
-    by_remainder = sorted(range(len(sizes)), key=lambda c: (shares[c] - exact[c], c))
+    by_remainder = sorted(range(len(sizes)), key=lambda c: (int(shares[c]) - exact[c], c))
     shares[by_remainder[: count - int(shares.sum())]] += 1
     if not floor:
         return shares

@@ -45,7 +45,11 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def order(
-    keys: Sequence[NDArray[np.float64]], hard: Sequence[Hard], tie: NDArray[np.uint64], *, easiest: bool = False
+    keys: Sequence[NDArray[np.float64]],
+    hard: Sequence[Hard],
+    tie: NDArray[np.uint64],
+    *,
+    easiest: bool = False,
 ) -> NDArray[np.int64]:
     """Return the positions of all rows, hardest first: by the first key, then the next, then the tie key, then row.
 

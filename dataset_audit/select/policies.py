@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dataset_audit.errors import UsageError
 from dataset_audit.select.budget import quotas, spread
-from dataset_audit.select.order import Hard, hard_first, order
+from dataset_audit.select.order import Hard, order
 
 Positions = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -111,18 +111,18 @@ def _reasons(n: int, word: str) -> NDArray[np.str_]:
     return np.full(n, word, dtype="<U12")
 
 
-def hardest(candidates: Candidates, count: int, options: Options) -> Chosen:
+def hardest(candidates: Candidates, count: int, options: Options) -> Chosen:  # noqa: ARG001 - all are called alike
     """Keep the first ``count`` of the hardest-first order. Nested in count."""
     return Chosen(candidates.hardest_first()[:count], _reasons(len(candidates), "easy"))
 
 
-def easiest(candidates: Candidates, count: int, options: Options) -> Chosen:
+def easiest(candidates: Candidates, count: int, options: Options) -> Chosen:  # noqa: ARG001 - all are called alike
     """Keep the easiest: the scores reversed, the tie key not. Nested in count."""
     ranked = order(candidates.keys, candidates.hard, candidates.tie, easiest=True)
     return Chosen(ranked[:count], _reasons(len(candidates), "hard"))
 
 
-def random(candidates: Candidates, count: int, options: Options) -> Chosen:
+def random(candidates: Candidates, count: int, options: Options) -> Chosen:  # noqa: ARG001 - all are called alike
     """Keep the ``count`` smallest tie keys. Nested in count."""
     return Chosen(np.argsort(candidates.tie, kind="stable")[:count], _reasons(len(candidates), "random"))
 
@@ -137,7 +137,8 @@ def window(candidates: Candidates, count: int, options: Options) -> Chosen:
     skipped = int(options.skip * n + 0.5)
     if skipped + count > n:
         raise UsageError(
-            f"--skip {options.skip:g} leaves out {skipped:,} of {n:,}; {count:,} to keep are {skipped + count - n:,} too many.",
+            f"--skip {options.skip:g} leaves out {skipped:,} of {n:,}; {count:,} to keep are "
+            f"{skipped + count - n:,} too many.",
             do="a smaller --skip or --keep",
         )
     ranked = candidates.hardest_first()
@@ -146,7 +147,7 @@ def window(candidates: Candidates, count: int, options: Options) -> Chosen:
     return Chosen(ranked[skipped : skipped + count], reason)
 
 
-def moderate(candidates: Candidates, count: int, options: Options) -> Chosen:
+def moderate(candidates: Candidates, count: int, options: Options) -> Chosen:  # noqa: ARG001 - all are called alike
     """Keep the middle ranks by distance to the class's coordinate-wise median embedding (Xia et al. 2023).
 
     Exactly ``count`` ranks from floor((K - count) / 2) on. Nested in count up to one rank at an end.
@@ -155,7 +156,9 @@ def moderate(candidates: Candidates, count: int, options: Options) -> Chosen:
         UsageError: No embeddings.
     """
     if candidates.embeddings is None:
-        raise UsageError("moderate needs embeddings.", do="--embeddings FILE, float[N, D] in .npy, .npz or Parquet")
+        raise UsageError(
+            "moderate needs embeddings.", do="--embeddings FILE, float[N, D] in .npy, .npz or Parquet"
+        )
     distance = np.zeros(len(candidates))
     for label in np.unique(candidates.labels):
         mine = candidates.labels == label
@@ -282,7 +285,8 @@ POLICIES: Final[dict[str, Policy]] = {
     "random": Policy(random, "a seeded random subset", nested=True),
     "window": Policy(window, "skip the very hardest, keep the next", nested=True),
     "ccs": Policy(
-        ccs, "coverage over score strata after a hard cutoff (Zheng et al. 2023)", nested=False, by="aum", needs=("aum",)
+        ccs, "coverage over score strata after a hard cutoff (Zheng et al. 2023)", nested=False, by="aum",
+        needs=("aum",),
     ),
     "dual": Policy(
         dual, "difficulty times uncertainty, beta-sampled (Cho et al. 2025)", nested=False, by="dual",

@@ -11,7 +11,7 @@ def ranks(values: ArrayLike) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
     _, inverse, counts = np.unique(array, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
-    return (ends - (counts - 1) / 2)[inverse]  # type: ignore[no-any-return]
+    return (ends - (counts - 1) / 2)[inverse]
 
 
 def pearson(a: ArrayLike, b: ArrayLike) -> float:

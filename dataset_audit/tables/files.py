@@ -48,7 +48,11 @@ def sha256_file(path: Path) -> str:
 
 def problem(error: OSError, path: Path, doing: str) -> EnvironmentProblem:
     """Return the explained form of an operating system error."""
-    hints = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some space", errno.EFBIG: "raise the file size limit"}
+    hints = {
+        errno.ENOSPC: "free some space",
+        errno.EDQUOT: "free some space",
+        errno.EFBIG: "raise the file size limit",
+    }
     reason = error.strerror or str(error)
     return EnvironmentProblem(
         f"{path} could not be {'written' if doing == 'write' else doing}: {reason}.",
@@ -79,7 +83,9 @@ def make_folder(path: Path) -> None:
         raise problem(error, path, "write") from error
 
 
-def publish(table: Path, write: Callable[[Path], None], document: Mapping[str, object] | None, *, beside: Path) -> Written:
+def publish(
+    table: Path, write: Callable[[Path], None], document: Mapping[str, object] | None, *, beside: Path
+) -> Written:
     """Write a table and then the sidecar that states its hash; the pair of them marks a finished result.
 
     Both temporary files are complete and on disk before the first rename, so that the only state in between is
@@ -198,12 +204,16 @@ def check_writable(path: Path, *, need_bytes: int = 0) -> None:
         raise UsageError("A table is not written to standard output.", do="--out with a file name")
     if _is_device(path):
         if path.resolve() != Path("/dev/null"):
-            raise EnvironmentProblem(f"{path} is a device and cannot hold a table.", do="--out with a file name")
+            raise EnvironmentProblem(
+                f"{path} is a device and cannot hold a table.", do="--out with a file name"
+            )
         return
     if path.is_dir():
         raise UsageError(f"{path} is a folder.", do="--out with a file name")
     if path.suffix != ".parquet":
-        raise UsageError(f"{path}: tables are written as Parquet.", do=f"--out {path.with_suffix('.parquet')}")
+        raise UsageError(
+            f"{path}: tables are written as Parquet.", do=f"--out {path.with_suffix('.parquet')}"
+        )
     parent = path.parent
     if not parent.is_dir():
         raise UsageError(f"The folder {parent} does not exist.", do=f"mkdir -p {parent}")

@@ -50,7 +50,9 @@ class ManifestTable:
     choice: Mapping[str, str]
 
     @staticmethod
-    def of(table: ScoreTable, selection: Selection, provenance: Provenance, choice: Mapping[str, str]) -> ManifestTable:
+    def of(
+        table: ScoreTable, selection: Selection, provenance: Provenance, choice: Mapping[str, str]
+    ) -> ManifestTable:
         """Return the manifest of a selection over the rows of a score table."""
         keep = selection.keep
         columns = {name: table.data[name] for name in COPIED if table.has(name)}
@@ -71,13 +73,16 @@ class ManifestTable:
         return ManifestTable(made.combine_chunks().cast(pa.schema(fixed)), provenance, dict(choice))
 
     def __len__(self) -> int:
-        return self.data.num_rows
+        return int(self.data.num_rows)
 
     def write(self, path: Path, *, document: Mapping[str, object]) -> files.Written:
         """Write table and sidecar; see `files.publish`."""
         footer = self.provenance.footer("manifest") | dict(self.choice)
         return files.publish(
-            path, lambda temp: parquet.write(temp, self.data, footer), document, beside=sidecar.sidecar_path(path)
+            path,
+            lambda temp: parquet.write(temp, self.data, footer),
+            document,
+            beside=sidecar.sidecar_path(path),
         )
 
     @staticmethod
@@ -93,9 +98,13 @@ class ManifestTable:
         footer = parquet.metadata(path)
         provenance = Provenance.of_footer(footer, path)
         if provenance is None:
-            raise DataError(f"{path} is no manifest of audit: its footer is missing.", do="audit prune writes one")
+            raise DataError(
+                f"{path} is no manifest of audit: its footer is missing.", do="audit prune writes one"
+            )
         if footer.get("audit.format") != "manifest":
-            raise MismatchError(f"{path} is a {footer.get('audit.format')} table, not a manifest.", do="audit prune")
+            raise MismatchError(
+                f"{path} is a {footer.get('audit.format')} table, not a manifest.", do="audit prune"
+            )
         table = parquet.read(path)
         missing = [name for name in ("index", "keep", "weight") if name not in table.column_names]
         if missing:

@@ -49,7 +49,9 @@ def _opened(path: Path) -> pq.ParquetFile:
     except PermissionError as error:
         raise files.problem(error, path, "read") from error
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} is not a readable Parquet file: {_first_line(error)}.", where=str(path)) from error
+        raise DataError(
+            f"{path} is not a readable Parquet file: {_first_line(error)}.", where=str(path)
+        ) from error
 
 
 def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -63,7 +65,9 @@ def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     opened = _opened(path)
     names = opened.schema_arrow.names
     if len(set(names)) != len(names):
-        raise DataError(f"{path} has a column twice.", where=", ".join(n for n in names if names.count(n) > 1))
+        raise DataError(
+            f"{path} has a column twice.", where=", ".join(n for n in names if names.count(n) > 1)
+        )
     try:
         table = opened.read(columns=None if columns is None else list(columns), use_threads=False)
         table.validate(full=True)
@@ -71,7 +75,8 @@ def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         raise EnvironmentProblem(f"{path} does not fit in memory.", where=str(path)) from error
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(
-            f"{path} is damaged (checksum or values): {_first_line(error)}.", do="make it again, or restore it"
+            f"{path} is damaged (checksum or values): {_first_line(error)}.",
+            do="make it again, or restore it",
         ) from error
     return table
 

@@ -181,7 +181,7 @@ class Provenance:
         """
         if "audit.format" not in footer:
             return None
-        if footer.get("audit.version", "1") not in {"1"}:
+        if footer.get("audit.version", "1") != "1":
             raise DataError(f"{path} was written by a newer audit.", do="pip install --upgrade dataset-audit")
         try:
             return Provenance(
@@ -217,19 +217,26 @@ class ScoreTable:
         """
         lengths = {name: len(values) for name, values in columns.items()}  # type: ignore[arg-type]  # sized, all of them
         if len(set(lengths.values())) > 1:
-            raise UsageError("Columns have different lengths: " + ", ".join(f"{k} {v}" for k, v in lengths.items()))
-        names = [name for name in _TYPES if name in columns] + sorted(name for name in columns if name not in _TYPES)
+            raise UsageError(
+                "Columns have different lengths: " + ", ".join(f"{k} {v}" for k, v in lengths.items())
+            )
+        names = [name for name in _TYPES if name in columns] + sorted(
+            name for name in columns if name not in _TYPES
+        )
         arrays = [_array(name, columns[name]) for name in names]
         fields = [
             pa.field(
-                name, array.type, nullable=name not in {"index", "presentations"}, metadata=_told(name, provenance)
+                name,
+                array.type,
+                nullable=name not in {"index", "presentations"},
+                metadata=_told(name, provenance),
             )
             for name, array in zip(names, arrays, strict=True)
         ]
         return ScoreTable(pa.Table.from_arrays(arrays, schema=pa.schema(fields)), provenance)
 
     def __len__(self) -> int:
-        return self.data.num_rows
+        return int(self.data.num_rows)
 
     @property
     def names(self) -> list[str]:
@@ -245,7 +252,11 @@ class ScoreTable:
         base = name.removesuffix("_std")
         if name in COLUMNS:
             return COLUMNS[name].hard
-        stated = (self.data.schema.field(name).metadata or {}).get(b"hard") if self.has(name) and base == name else None
+        stated = (
+            (self.data.schema.field(name).metadata or {}).get(b"hard")
+            if self.has(name) and base == name
+            else None
+        )
         return {b"high": "high", b"low": "low"}.get(stated)  # type: ignore[return-value,arg-type]
 
     def floats(self, name: str) -> NDArray[np.float64]:
@@ -258,7 +269,11 @@ class ScoreTable:
 
     def flags(self, name: str) -> NDArray[np.bool_]:
         """Return a boolean column as bool[N], null as False."""
-        return _cast(self.data, name, pa.bool_()).fill_null(False).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+        return (
+            _cast(self.data, name, pa.bool_())
+            .fill_null(pa.scalar(value=False))
+            .to_numpy(zero_copy_only=False)
+        )  # type: ignore[no-any-return]
 
     def strings(self, name: str) -> list[str | None]:
         """Return a text column."""
@@ -302,7 +317,8 @@ class ScoreTable:
             raise DataError(f"{path} has no rows.", where=str(path))
         if not {"index", "uid"} & set(names):
             raise DataError(
-                f"{path} has neither index nor uid, so its rows name no example.", where="columns: " + ", ".join(names)
+                f"{path} has neither index nor uid, so its rows name no example.",
+                where="columns: " + ", ".join(names),
             )
         found = ScoreTable(table, Provenance.of_footer(footer, path))
         if found.has("index"):
@@ -318,7 +334,9 @@ def _check_index(table: ScoreTable, path: Path) -> None:
         raise DataError(f"{path}: index has {table.data['index'].null_count:,} nulls.", where=str(path))
     index = table.integers("index")
     if (index < 0).any():
-        raise DataError(f"{path}: index has negative values.", where=", ".join(map(str, index[index < 0][:5])))
+        raise DataError(
+            f"{path}: index has negative values.", where=", ".join(map(str, index[index < 0][:5]))
+        )
     ordered = np.sort(index)
     twice = ordered[1:][ordered[1:] == ordered[:-1]]
     if len(twice):
@@ -350,7 +368,9 @@ def _array(name: str, values: ArrayLike | Sequence[str | None]) -> pa.Array:
     if array.dtype.kind == "O":
         return _array(name, array.tolist())
     if array.ndim != 1 or array.dtype.kind not in "biuf":
-        raise UsageError(f"Column {name} is no plain array of numbers or texts: {array.dtype}, {array.ndim} axes.")
+        raise UsageError(
+            f"Column {name} is no plain array of numbers or texts: {array.dtype}, {array.ndim} axes."
+        )
     mask = np.ma.getmaskarray(array) if isinstance(array, np.ma.MaskedArray) else None
     data = np.ma.getdata(array)
     if data.dtype.kind == "f":
@@ -389,5 +409,7 @@ def read_shard(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, st
         DataError: Its bytes are damaged.
     """
     table = parquet.read(path)
-    arrays = {name: table[name].combine_chunks().to_numpy(zero_copy_only=False) for name in table.column_names}
+    arrays = {
+        name: table[name].combine_chunks().to_numpy(zero_copy_only=False) for name in table.column_names
+    }
     return arrays, parquet.metadata(path)

@@ -82,7 +82,9 @@ def read(table: Path) -> dict[str, object]:
     """
     path = sidecar_path(table)
     if path.stat().st_size > _LARGEST:
-        raise DataError(f"{path} is larger than {_LARGEST // 2**20} MiB; that is no sidecar.", where=str(path))
+        raise DataError(
+            f"{path} is larger than {_LARGEST // 2**20} MiB; that is no sidecar.", where=str(path)
+        )
     try:
         found = json.loads(path.read_bytes(), object_pairs_hook=_once, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -126,5 +128,7 @@ def verify(table: Path, format_name: str | None = None) -> Literal["finished", "
             id="E-unfinished",
         )
     if format_name is not None and found.get("format") != format_name:
-        raise MismatchError(f"{sidecar_path(table)} belongs to a {found.get('format')} table, not to {format_name}.")
+        raise MismatchError(
+            f"{sidecar_path(table)} belongs to a {found.get('format')} table, not to {format_name}."
+        )
     return "finished"

@@ -29,7 +29,9 @@ def read_vectors(path: Path) -> NDArray[np.float64]:
     else:
         raise UsageError(f"{path}: embeddings are read from .npy, .npz or .parquet.", do="--embeddings FILE")
     if vectors.ndim != 2 or vectors.dtype.kind not in "iuf":
-        raise DataError(f"{path} holds {vectors.dtype} with {vectors.ndim} axes, not float[N, D].", where=str(path))
+        raise DataError(
+            f"{path} holds {vectors.dtype} with {vectors.ndim} axes, not float[N, D].", where=str(path)
+        )
     if not np.isfinite(vectors).all():
         raise DataError(f"{path} holds values that are not finite.", where=str(path))
     return vectors.astype(np.float64)
@@ -42,7 +44,9 @@ def _from_numpy(path: Path) -> NDArray[np.generic]:
             if isinstance(found, np.ndarray):
                 return found
             if len(found.files) != 1:
-                raise DataError(f"{path} holds {len(found.files)} arrays, not one.", where=", ".join(found.files[:5]))
+                raise DataError(
+                    f"{path} holds {len(found.files)} arrays, not one.", where=", ".join(found.files[:5])
+                )
             return found[found.files[0]]  # type: ignore[no-any-return]
     except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, NotImplementedError) as error:
         raise DataError(f"{path} is not a readable array: {error}.", where=str(path)) from error
@@ -57,5 +61,7 @@ def _from_parquet(path: Path) -> NDArray[np.generic]:
     rows = len(column)
     flat = column.flatten().to_numpy(zero_copy_only=False)
     if column.null_count or not rows or len(flat) % rows:
-        raise DataError(f"{path}: the vectors of {lists[0]} are missing or of different length.", where=str(path))
+        raise DataError(
+            f"{path}: the vectors of {lists[0]} are missing or of different length.", where=str(path)
+        )
     return flat.reshape(rows, -1)  # type: ignore[no-any-return]

@@ -119,7 +119,10 @@ class Streaming:
                     while submitted < min(len(lengths), number + self.ahead):
                         chunk = order[starts[submitted] : starts[submitted + 1]]
                         pending.append(
-                            [pool.submit(self._decode, chunk[at : at + CHUNK]) for at in range(0, len(chunk), CHUNK)]
+                            [
+                                pool.submit(self._decode, chunk[at : at + CHUNK])
+                                for at in range(0, len(chunk), CHUNK)
+                            ]
                         )
                         submitted += 1
                     parts = [future.result() for future in pending.popleft()]

@@ -28,7 +28,9 @@ def save(folder: Path, name: str, epoch: int, state: Mapping[str, object]) -> No
     try:
         torch.save(dict(state), buffer)
     except RuntimeError as error:
-        raise EnvironmentProblem(f"The checkpoint could not be packed: {error}.", where=str(folder)) from error
+        raise EnvironmentProblem(
+            f"The checkpoint could not be packed: {error}.", where=str(folder)
+        ) from error
     payload = buffer.getvalue()
     files.write_bytes(folder / f"{name}.epoch-{epoch}.ckpt", MAGIC + sha256(payload).digest() + payload)
     for _, old in _found(folder, name)[KEPT:]:
@@ -48,7 +50,9 @@ def load(folder: Path, name: str, progress: Progress) -> tuple[int, dict[str, ob
             return epoch, state
         progress.warn("W-checkpoint", f"{path.name} is damaged; using the one before it")
     if found:
-        raise DataError("Every checkpoint is damaged.", where=str(folder), do=f"delete {folder} and run again")
+        raise DataError(
+            "Every checkpoint is damaged.", where=str(folder), do=f"delete {folder} and run again"
+        )
     return None
 
 
@@ -70,5 +74,5 @@ def _read(path: Path) -> dict[str, object] | None:
     digest, payload = data[len(MAGIC) : len(MAGIC) + 32], data[len(MAGIC) + 32 :]
     if not data.startswith(MAGIC) or sha256(payload).digest() != digest:
         return None
-    state: dict[str, object] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    state: dict[str, object] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)  # noqa: TID251 - here alone
     return state

@@ -29,7 +29,9 @@ SCALAR_LR = 0.1  # Fixup: biases and multipliers learn at a tenth of the rate (Z
 class Observer(Protocol):
     """Whoever watches a training: called once per batch, before its update, with what the network said."""
 
-    def __call__(self, indices: Tensor, logits: Tensor, labels: Tensor, features: Tensor | None = None, /) -> None:
+    def __call__(
+        self, indices: Tensor, logits: Tensor, labels: Tensor, features: Tensor | None = None, /
+    ) -> None:
         """Take indices int64[B], logits float32[B, classes], labels int64[B], embeddings float32[B, D]."""
 
 
@@ -72,7 +74,9 @@ class History:
 
     def trained(self, classes: int) -> bool:
         """Return whether the run learned anything: not at chance for five epochs, final loss below ln(classes)."""
-        stuck = len(self.accuracy) >= PATIENCE and all(value <= 1 / classes for value in self.accuracy[-PATIENCE:])
+        stuck = len(self.accuracy) >= PATIENCE and all(
+            value <= 1 / classes for value in self.accuracy[-PATIENCE:]
+        )
         return not stuck and self.loss[-1] <= math.log(classes)
 
 
@@ -159,7 +163,9 @@ def fit(
         seed_torch(task.seed, "epoch", state.epoch)
         order = seeds.rng(task.seed, "order", state.epoch).permutation(len(task.labels))
         figures = _epoch(
-            _Pass(task, recipe, state, features, order[wanted[order]], lengths), observe=observe, progress=progress
+            _Pass(task, recipe, state, features, order[wanted[order]], lengths),
+            observe=observe,
+            progress=progress,
         )
         state.history.loss.append(figures[0])
         state.history.accuracy.append(figures[1])
@@ -187,7 +193,9 @@ def _epoch(one: _Pass, *, observe: Observer | None, progress: Progress) -> tuple
     draws = augment.draw(
         task.seed, state.epoch, len(task.labels), padding=recipe.crop_padding, device=task.device
     )
-    loss_sum = torch.zeros((), dtype=torch.float64 if task.device.type == "cpu" else torch.float32, device=task.device)
+    loss_sum = torch.zeros(
+        (), dtype=torch.float64 if task.device.type == "cpu" else torch.float32, device=task.device
+    )
     correct_sum = torch.zeros((), dtype=torch.int64, device=task.device)
     step, steps = state.epoch * len(one.lengths), recipe.epochs * len(one.lengths)
     done = 0
@@ -214,7 +222,9 @@ def _epoch(one: _Pass, *, observe: Observer | None, progress: Progress) -> tuple
             correct_sum += (logits.argmax(1) == labels).sum()
         step += 1
         done += len(indices)
-        progress.advance(state.epoch * len(one.order) + done, epoch=f"{state.epoch + 1}/{recipe.epochs}", **_last(state))
+        progress.advance(
+            state.epoch * len(one.order) + done, epoch=f"{state.epoch + 1}/{recipe.epochs}", **_last(state)
+        )
     mean_loss = float(loss_sum) / len(one.order)
     if not math.isfinite(mean_loss):
         raise _not_finite(state, None, recipe.learning_rate(step - 1, steps), None)

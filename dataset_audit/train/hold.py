@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from dataset_audit import seeds
 from dataset_audit.errors import EnvironmentProblem
-from dataset_audit.images.opened import ImageDataset
 from dataset_audit.images.bad_image import BadImage
+from dataset_audit.images.opened import ImageDataset
 from dataset_audit.images.scan import Scan, scan
 from dataset_audit.progress import Progress
 from dataset_audit.train.batches import Images, Resident, Streaming, fit_to
@@ -132,5 +132,7 @@ def statistics(images: Images, rows: NDArray[np.int64]) -> tuple[torch.Tensor, t
         square += (values**2).sum(0)
         count += len(values)
     mean = total / count
-    std = (square / count - mean**2).clamp_min(0).sqrt()  # float64 over at most 10^8 pixels: no cancellation to fear
+    std = (
+        (square / count - mean**2).clamp_min(0).sqrt()
+    )  # float64 over at most 10^8 pixels: no cancellation to fear
     return mean.float(), torch.where(std > 1e-6, std, 1.0).float()

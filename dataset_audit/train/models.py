@@ -102,7 +102,9 @@ def _split(model: nn.Module, *, channels: int, image_size: int) -> Network:
     model.eval()
     with torch.no_grad():
         # deterministic and not constant, without touching the generator that draws the weights
-        probe = torch.linspace(-1, 1, 2 * channels * image_size**2).reshape(2, channels, image_size, image_size)
+        probe = torch.linspace(-1, 1, 2 * channels * image_size**2).reshape(
+            2, channels, image_size, image_size
+        )
         try:
             same = torch.allclose(parted(probe), model(probe), atol=1e-4)
         except (TypeError, RuntimeError, AttributeError):

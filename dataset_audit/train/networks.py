@@ -21,8 +21,8 @@ class Network(nn.Module):
     head: nn.Module
 
     def features(self, x: Tensor) -> Tensor:
-        """Return the embedding, float[B, D], of images float[B, C, H, W]."""
-        raise TypeError(f"{type(self).__name__} defines no features")
+        """Return the embedding, float[B, D], of images float[B, C, H, W]; every network has its own."""
+        raise TypeError(f"{type(self).__name__} defines no features for {tuple(x.shape)}")
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits float[B, classes]."""
@@ -43,7 +43,9 @@ class BasicBlock(nn.Module):
         self.conv2, self.norm2 = _conv3(outputs, outputs), nn.BatchNorm2d(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return float[B, outputs, H/stride, W/stride]."""

@@ -65,8 +65,10 @@ class Recipe:
             "lr must be a positive number": math.isfinite(self.lr) and self.lr > 0,
             "momentum must be in [0, 1)": 0 <= self.momentum < 1,
             "nesterov needs momentum above 0": self.momentum > 0 or not self.nesterov,
-            "weight_decay must be a number, 0 or more": math.isfinite(self.weight_decay) and self.weight_decay >= 0,
-            f"schedule must be one of {', '.join(get_args(ScheduleName))}": self.schedule in get_args(ScheduleName),
+            "weight_decay must be a number, 0 or more": math.isfinite(self.weight_decay)
+            and self.weight_decay >= 0,
+            f"schedule must be one of {', '.join(get_args(ScheduleName))}": self.schedule
+            in get_args(ScheduleName),
             "milestones must rise within (0, 1)": list(self.milestones) == sorted(set(self.milestones))
             and all(0 < share < 1 for share in self.milestones),
             "factor must be in (0, 1]": 0 < self.factor <= 1,
@@ -171,7 +173,9 @@ def recipe(name: str, overrides: Mapping[str, str] | None = None) -> Recipe:
 def _parsed(key: str, text: str, kind: type) -> object:
     try:
         if kind is bool:
-            return {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}[text.lower()]
+            return {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}[
+                text.lower()
+            ]
         if kind is tuple:
             return tuple(float(part) for part in text.split(",") if part)
         return kind(text)

@@ -14,7 +14,8 @@ CPU = torch.device("cpu")
 
 
 @given(
-    st.integers(0, 2**31), st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3]), st.integers(0, 4), st.booleans()
+    st.integers(0, 2**31), st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3]), st.integers(0, 4),
+    st.booleans(),
 )  # fmt: skip
 def test_one_gather_equals_padding_cropping_and_flipping_one_by_one(
     seed: int, height: int, width: int, channels: int, padding: int, flip: bool
@@ -34,7 +35,10 @@ def test_one_gather_equals_padding_cropping_and_flipping_one_by_one(
 
 
 def test_draws_differ_between_epochs_and_seeds_but_not_between_calls() -> None:
-    tops = [augment.draw(seed, epoch, 500, padding=4, device=CPU).top for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0))]
+    tops = [
+        augment.draw(seed, epoch, 500, padding=4, device=CPU).top
+        for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0))
+    ]
     assert torch.equal(tops[0], tops[1])
     assert all(float((tops[0] == other).float().mean()) < 0.3 for other in tops[2:])
     assert not torch.equal(tops[2], tops[3])  # seed 0 at epoch 1 is not seed 1 at epoch 0

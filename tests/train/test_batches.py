@@ -76,7 +76,10 @@ def test_an_image_that_breaks_between_the_pass_and_the_epoch_is_named(tmp_path: 
 
 def test_small_uniform_images_keep_their_size_and_others_get_a_default(tmp_path: Path) -> None:
     assert native_size(open_dataset(folder(tmp_path / "a", sizes=((20, 24),))), gpu=False) == (20, 24)
-    assert native_size(open_dataset(folder(tmp_path / "b", sizes=((20, 24), (24, 20)))), gpu=False) == (64, 64)
+    assert native_size(open_dataset(folder(tmp_path / "b", sizes=((20, 24), (24, 20)))), gpu=False) == (
+        64,
+        64,
+    )
     assert native_size(open_dataset(folder(tmp_path / "c", sizes=((200, 200),), n=4)), gpu=True) == (224, 224)
 
 

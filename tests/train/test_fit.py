@@ -50,7 +50,11 @@ class Watcher:
         self.batches: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
     def __call__(
-        self, indices: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, features: torch.Tensor | None = None
+        self,
+        indices: torch.Tensor,
+        logits: torch.Tensor,
+        labels: torch.Tensor,
+        features: torch.Tensor | None = None,
     ) -> None:
         assert features is not None
         assert features.shape == (len(indices), 128)
@@ -94,7 +98,9 @@ def test_a_subset_sees_its_examples_in_the_order_of_the_full_run() -> None:
     given = task(rows=rows)
     fit(given, short(epochs="1"), start(given, short(), network), observe=part)
     everything = torch.cat([b[0] for b in full.batches]).tolist()
-    assert torch.cat([b[0] for b in part.batches]).tolist() == [i for i in everything if i in set(rows.tolist())]
+    assert torch.cat([b[0] for b in part.batches]).tolist() == [
+        i for i in everything if i in set(rows.tolist())
+    ]
 
 
 def test_training_learns_an_easy_task_and_predict_agrees_in_eval_mode() -> None:
@@ -150,12 +156,16 @@ def test_a_diverging_run_stops_and_names_epoch_and_rate() -> None:
 def test_fixup_scalars_learn_at_a_tenth_of_the_rate() -> None:
     given = task()
     state = start(given, short(), lambda: build("fixup-resnet18", classes=CLASSES, channels=1, image_size=8))
-    scales = {group["scale"]: sum(p.numel() for p in group["params"]) for group in state.optimiser.param_groups}
+    scales = {
+        group["scale"]: sum(p.numel() for p in group["params"]) for group in state.optimiser.param_groups
+    }
     assert scales[0.1] == 8 * 5 + 2
     assert sum(scales.values()) == sum(p.numel() for p in state.network.parameters())
 
 
-@pytest.mark.parametrize(("n", "size"), [(1, 4), (4, 4), (5, 4), (6, 4), (50_000, 128), (129, 128), (257, 128), (7, 100)])
+@pytest.mark.parametrize(
+    ("n", "size"), [(1, 4), (4, 4), (5, 4), (6, 4), (50_000, 128), (129, 128), (257, 128), (7, 100)]
+)
 def test_batches_cover_everything_and_no_tail_is_tiny(n: int, size: int) -> None:
     lengths = batch_lengths(n, size)
     assert sum(lengths) == n

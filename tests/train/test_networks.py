@@ -12,7 +12,7 @@ SIZES = {"mnist-net": (1, 28)}
 
 
 def made(name: str, classes: int = 10) -> tuple[torch.nn.Module, torch.Tensor]:
-    torch.manual_seed(0)  # noqa: TID251 - a test draws its own weights
+    torch.manual_seed(0)
     channels, size = SIZES.get(name, (3, 32))
     network = build(name, classes=classes, channels=channels, image_size=size)
     return network, torch.randn(4, channels, size, size)
@@ -28,7 +28,8 @@ def test_logits_are_the_head_of_the_features(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "millions"), [("resnet18", 11.174), ("wrn28-10", 36.479), ("mnist-net", 0.0218), ("fixup-resnet18", 11.164)]
+    ("name", "millions"),
+    [("resnet18", 11.174), ("wrn28-10", 36.479), ("mnist-net", 0.0218), ("fixup-resnet18", 11.164)],
 )
 def test_published_networks_have_their_published_size(name: str, millions: float) -> None:
     network, _ = made(name)

@@ -46,7 +46,13 @@ def test_every_field_can_be_overridden_by_its_text() -> None:
             "milestones": "0.5,0.75", "schedule": "steps", "mean": "0.5,0.5,0.5", "std": "0.2,0.2,0.2",
         },
     )  # fmt: skip
-    assert (chosen.epochs, chosen.batch_size, chosen.lr, chosen.nesterov, chosen.flip) == (30, 64, 0.05, False, False)
+    assert (chosen.epochs, chosen.batch_size, chosen.lr, chosen.nesterov, chosen.flip) == (
+        30,
+        64,
+        0.05,
+        False,
+        False,
+    )
     assert chosen.milestones == (0.5, 0.75)
 
 
