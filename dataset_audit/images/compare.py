@@ -82,9 +82,13 @@ def check_rows(rows: Rows, dataset: ImageDataset, chosen: NDArray[np.int64]) -> 
         now = uid_of(dataset, index) if stated is not None else None
         label = int(rows.labels[position]) if rows.labels is not None else -1
         if stated is not None and stated != now:
-            found.append(f"{_name(rows, dataset, position)} (uid {stated[:8]} in {rows.made_by}, {(now or 'none')[:8]} now)")
+            found.append(
+                f"{_name(rows, dataset, position)} (uid {stated[:8]} in {rows.made_by}, {(now or 'none')[:8]} now)"
+            )
         elif label >= 0 and label != int(dataset.labels[index]):
-            found.append(f"{_name(rows, dataset, position)} (label {label}, now {int(dataset.labels[index])})")
+            found.append(
+                f"{_name(rows, dataset, position)} (label {label}, now {int(dataset.labels[index])})"
+            )
         if len(found) == 3:
             break
     if found:

@@ -104,8 +104,9 @@ class ParquetSource:
 
     def _keep(self, number: int, loaded: tuple[pa.Array, pa.Array | None]) -> None:
         with self._lock:
-            self._cache[number] = loaded
-            self._held += self.groups[number].size
+            if number not in self._cache:  # two may have read it, if it was dropped in between
+                self._cache[number] = loaded
+                self._held += self.groups[number].size
             self._reading.pop(number, None)
             while self._held > self.kept_bytes and len(self._cache) > 1:
                 old, _ = self._cache.popitem(last=False)
