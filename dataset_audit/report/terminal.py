@@ -65,8 +65,8 @@ def _facts(lines: Sequence[Line], width: int, label_width: int) -> Iterator[Text
         for line, cells in zip(lines, shown, strict=True):
             yield from _folded(f"{INDENT}{show(line.label)}: {', '.join(cells)}", width)
         return
-    for count, group in groupby(zip(lines, shown, strict=True), key=lambda pair: len(pair[1])):
-        rows = list(group)
+    for alike, group in groupby(zip(lines, shown, strict=True), key=lambda pair: _kinds(pair[1])):
+        rows, count = list(group), len(alike)
         widths = [max(map(cell_len, column)) for column in zip(*(cells for _, cells in rows), strict=True)]
         fits = len(INDENT) + label_width + sum(widths) + len(GAP) * count <= width
         for line, cells in rows:
@@ -163,6 +163,11 @@ def _folds(text: str, width: int) -> Iterator[str]:
             line = f"{line} {word}" if line else word
     if line:
         yield line
+
+
+def _kinds(cells: Sequence[str]) -> tuple[bool, ...]:
+    """Return which cells are numbers; only rows of one kind are set below each other."""
+    return tuple(cell[:1].isdigit() for cell in cells)
 
 
 def _aligned(cell: str, width: int) -> str:

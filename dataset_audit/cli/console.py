@@ -1,0 +1,210 @@
+"""One run of ``audit``: what it says on which stream, how it ends, and with which exit code."""
+
+from __future__ import annotations
+
+import _thread
+import io
+import os
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Sequence
+from contextlib import redirect_stdout, suppress
+from itertools import pairwise
+from types import FrameType
+from typing import NoReturn
+
+import typer
+from rich.text import Text
+
+from dataset_audit.cli import app, failures, streams
+from dataset_audit.cli.progress import Talk, warning_line
+from dataset_audit.cli.streams import Look, StdoutClosed
+from dataset_audit.errors import AuditError, EnvironmentProblem, Terminated
+from dataset_audit.report import machine, markdown, terminal
+from dataset_audit.report.document import Report
+
+CLOSED_PIPE = 128 + signal.SIGPIPE
+INTERRUPTED = 128 + signal.SIGINT
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; nothing escapes, nothing but the result goes to stdout."""
+    had_stdout = streams.prepare()
+    session = _Session(arguments)
+    _listen(session)
+    try:
+        session.perform()
+    except StdoutClosed:
+        return CLOSED_PIPE
+    except BaseException as failure:  # noqa: BLE001 - the one place where everything ends as a message and a code
+        return session.fail(session.elsewhere or failure)
+    if session.elsewhere is not None:
+        return session.fail(session.elsewhere)
+    return 0 if had_stdout else CLOSED_PIPE
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with ``code``, at once.
+
+    Interpreter shutdown is skipped: with some versions of pyarrow it aborts (exit 134) after everything was done. A
+    Ctrl-C ends by the signal itself, so that a shell loop around the command stops too.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with suppress(OSError, ValueError):
+                stream.flush()
+    if "coverage" in sys.modules:  # it writes its data at shutdown
+        sys.exit(code)
+    if code == INTERRUPTED and os.name == "posix":
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit(code)
+
+
+class _Session:
+    """What is known while one command line runs."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self._arguments = list(arguments)
+        self._look = _guess(arguments)
+        self._command: str | None = None
+        self._repeat = "audit"
+        self._talk: Talk | None = None
+        self.elsewhere: BaseException | None = None
+
+    def perform(self) -> None:
+        """Understand the line, run the command, deliver its result."""
+        captured = io.StringIO()
+        with redirect_stdout(captured):
+            try:
+                asked = app.understood(self._arguments)
+            except typer.Exit:
+                asked = captured.getvalue()
+        if isinstance(asked, app.Call):
+            self._deliver(self._run(asked))
+        elif isinstance(asked, Report):
+            self._deliver(asked)
+        else:
+            text = str(asked).rstrip("\n")
+            document = machine.success(None, {"text": text}) if self._look.format == "json" else text + "\n"
+            streams.to_stdout(document)
+
+    def _run(self, call: app.Call) -> Report:
+        self._look, self._command = call.look, call.command
+        self._repeat = " ".join(call.settings.command)
+        _quieten(self._look)
+        talk = Talk(
+            call.command,
+            call.look,
+            watched=streams.is_terminal(sys.stderr)
+            and os.environ.get("TERM") != "dumb"
+            and not os.environ.get("CI"),
+            width=streams.width(os.environ),
+            say=self._say,
+        )
+        talk.environment = call.settings.environment
+        self._talk = talk
+        told = {**call.settings.values, "command": call.settings.command}
+        stray = io.StringIO()  # of libraries that print; stdout carries the result alone
+        try:
+            with redirect_stdout(stray):
+                report = app.COMMANDS[call.command].run(told, talk)
+        except BrokenPipeError as error:  # a helper's pipe; ours is written to later
+            raise EnvironmentProblem("A helper process went away.", id="E-worker") from error
+        talk.finish()
+        if stray.getvalue() and self._look.verbose > 1:
+            self._say([Text(stray.getvalue().rstrip("\n"))])
+        return report
+
+    def _deliver(self, report: Report) -> None:
+        look = self._look
+        said = list(self._talk.warnings) if self._talk else []
+        new = [warning for warning in report.warnings if warning not in said]
+        if look.format == "json":
+            streams.to_stdout(
+                machine.success(self._command or report.command, machine.result(report, [*said, *new]))
+            )
+        elif look.quiet < 2 and look.format == "markdown":
+            streams.to_stdout(markdown.render(report))
+        elif look.quiet < 2:
+            self._show(report)
+        if not look.quiet:
+            self._say([warning_line(warning) for warning in new])
+            if self._talk:
+                self._talk.repeats()
+
+    def _show(self, report: Report) -> None:
+        screen = terminal.Screen(
+            width=streams.width(os.environ),
+            verbose=self._look.verbose > 0,
+            hint=streams.is_terminal(sys.stdout),
+        )
+        color = streams.colored(sys.stdout, self._look.color, os.environ)
+        streams.to_stdout(streams.styled(terminal.render(report, screen), color=color))
+
+    def fail(self, failure: BaseException) -> int:
+        """Show what went wrong and return the exit code."""
+        if self._talk is not None:
+            self._talk.close()
+        error, code = failures.explained(failure, repeat=self._repeat)
+        if self._look.debug:
+            streams.to_stderr("".join(traceback.format_exception(failure)))
+        self._say(failures.lines(error))
+        if self._look.format == "json":
+            with suppress(StdoutClosed, AuditError):
+                streams.to_stdout(machine.failure(self._command, code, error))
+        return code
+
+    def _say(self, lines: Sequence[Text]) -> None:
+        color = streams.colored(sys.stderr, self._look.color, os.environ)
+        streams.to_stderr(streams.styled(lines, color=color))
+
+
+def _guess(arguments: Sequence[str]) -> Look:
+    """Return how to talk about a line that may not be understood: only --json and --debug matter then."""
+    words = list(arguments)
+    if "--" in words:
+        words = words[: words.index("--")]
+    pairs = {f"{a}={b}" for a, b in pairwise(words)} | set(words)
+    return Look(format="json" if {"--json", "--format=json"} & pairs else "table", debug="--debug" in words)
+
+
+def _listen(session: _Session) -> None:
+    """Let signals and threads end the run in an orderly way; a second signal ends it at once."""
+    ending = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    listened = {
+        number for number in ending if signal.getsignal(number) is not signal.SIG_IGN
+    }  # nohup stays nohup
+
+    def first(number: int, _frame: FrameType | None) -> None:
+        for again in listened:
+            signal.signal(again, _second)
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
+
+    def thread_failed(arguments: threading.ExceptHookArgs) -> None:
+        if session.elsewhere is None and arguments.exc_value is not None:
+            session.elsewhere = arguments.exc_value
+            _thread.interrupt_main()
+
+    if threading.current_thread() is threading.main_thread():
+        for number in listened:
+            signal.signal(number, first)
+    threading.excepthook = thread_failed
+
+
+def _second(number: int, _frame: FrameType | None) -> None:
+    leave(128 + number)
+
+
+def _quieten(look: Look) -> None:
+    if look.verbose < 2:
+        warnings.simplefilter("ignore")
+        return
+
+    def shown(message: Warning | str, category: type[Warning], *_: object) -> None:
+        streams.to_stderr(f"{category.__name__}: {message}\n")
+
+    warnings.showwarning = shown  # type: ignore[assignment]  # takes what the original takes

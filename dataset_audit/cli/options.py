@@ -1,0 +1,244 @@
+"""Every option once: its flags, its help, how its text is read; help, configuration files and docs come from here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from dataset_audit.cli import names, values
+from dataset_audit.cli.values import Parser
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One thing that can be said to a command.
+
+    Attributes:
+        flags: As typed, longest first; none for an argument given by position.
+        help: One phrase; the default is added in brackets.
+        metavar: What stands for the value in the help; empty for a switch.
+        parse: From text to value.
+        default: As shown; the value itself is the default of the command's Config.
+        no: Flag that turns the switch off.
+        many: Whether it may be given several times.
+        counted: Whether giving it several times raises it.
+        variable: Environment variable that sets it where neither flag nor file does.
+        recipe: Whether it is a field of the recipe.
+        complete: Returns the values a shell can complete.
+    """
+
+    flags: tuple[str, ...]
+    help: str
+    metavar: str = ""
+    parse: Parser = values.text
+    default: str = ""
+    no: str = ""
+    many: bool = False
+    counted: bool = False
+    variable: str = ""
+    recipe: bool = False
+    complete: Callable[[], list[str]] | None = None
+    argument: str = ""
+
+    @property
+    def name(self) -> str:
+        """Field of the Config and key of the configuration file."""
+        return self.argument or self.flags[0].lstrip("-").replace("-", "_")
+
+    @property
+    def shown(self) -> str:
+        """How messages call it."""
+        return self.flags[0] if self.flags else self.metavar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Options that belong together in the help."""
+
+    title: str
+    options: tuple[Option, ...] = field(default=())
+
+
+def _option(*flags: str, help: str, **more: object) -> Option:  # noqa: A002 - reads as in the help
+    return Option(flags=flags, help=help, **more)  # type: ignore[arg-type]  # keyword by keyword as declared above
+
+
+_PERCENT = partial(_option, metavar="SHARE", parse=values.share)
+
+SEED = _option(
+    "--seed", metavar="S", parse=values.whole, default="1", help="of the first run, of ties and of every draw"
+)
+FORCE = _option(
+    "--force", help="replace an output of another configuration; never an input or a foreign file"
+)
+DRY_RUN = _option("--dry-run", help="print the plan and stop; nothing is written")
+DATA_ROOT = _option(
+    "--data-root", metavar="DIR", parse=values.path, default="data", variable="AUDIT_DATA_ROOT",
+    help="where named data sets lie",
+)  # fmt: skip
+
+OUTPUT = Section(
+    title="How it is said (before or after the command)",
+    options=(
+        _option("--format", metavar="table|markdown|json", parse=values.one_of("table", "markdown", "json"),
+                default="table", help="of the result on stdout"),
+        _option("--json", help="the same as --format json: one JSON document, on failure too"),
+        _option("--quiet", "-q", counted=True, help="no plan, progress, warnings; -qq: no result either"),
+        _option("--verbose", "-v", counted=True, help="all table rows, seconds per phase; -vv: warnings of libraries"),
+        _option("--debug", help="print the traceback of an error"),
+        _option("--color", metavar="auto|always|never", parse=values.one_of("auto", "always", "never"), default="auto",
+                variable="AUDIT_COLOR", help="NO_COLOR and FORCE_COLOR are heeded"),
+        _option("--config", metavar="FILE", parse=values.path,
+                help="TOML or JSON with a table per command, or a sidecar: repeats its run"),
+        _option("--list", metavar="KIND", parse=values.one_of(*names.KINDS), complete=lambda: list(names.KINDS),
+                help=f"list {', '.join(names.KINDS)} and stop"),
+        _option("--version", "-V", help="versions of audit, Python and PyTorch"),
+    ),
+)  # fmt: skip
+
+FORGETTING: Sequence[Section] = (
+    Section(
+        title="What is scored",
+        options=(
+            Option(flags=(), argument="spec", metavar="SPEC",
+                   help="a folder of class folders, Parquet, .npz, or a name (--list datasets)"),
+            _option("--out", "-o", metavar="FILE", parse=values.output, default="scores.parquet",
+                    help="table to write"),
+            _option("--split", metavar="NAME", help="of the data set", default="its training split"),
+            _option("--exclude", metavar="PATTERN", many=True,
+                    help="leave files out, by name relative to the data set"),
+            _option("--label-noise", metavar="SHARE", parse=values.share, default="0",
+                    help="flip this share of labels reproducibly and record which"),
+            DATA_ROOT,
+            _option("--download", no="--no-download", default="no", help="fetch a named data set that is not there"),
+        ),
+    ),
+    Section(
+        title="How it is trained",
+        options=(
+            _option("--recipe", metavar="NAME", default="by data and device", complete=names.recipes,
+                    help="training protocol (--list recipes)"),
+            _option("--model", metavar="NAME", default="by data and device", complete=names.models,
+                    help="network (--list models), or any timm name"),
+            _option("--epochs", metavar="N", recipe=True, help="passes over the data", default="of the recipe"),
+            _option("--batch-size", metavar="N", recipe=True, help="examples per step", default="of the recipe"),
+            _option("--lr", metavar="X", recipe=True, help="peak learning rate", default="of the recipe"),
+            _option("--set", metavar="FIELD=VALUE", parse=values.assignments, many=True,
+                    help="any other field of the recipe"),
+            _option("--seeds", metavar="R", parse=values.whole, default="1",
+                    help="number of runs; run r has seed S + r"),
+            SEED,
+            _option("--precision", metavar="auto|bf16|fp32", parse=values.one_of("auto", "bf16", "fp32"),
+                    default="auto", help="of everything before the last layer"),
+            _option("--compile", help="use torch.compile"),
+            _option("--augment", no="--no-augment", default="as the recipe", help="random crops and flips"),
+            _option("--image-size", metavar="PIXELS", parse=values.whole, help="of the training images",
+                    default="their own up to 96, else 224 on a GPU and 64 on a CPU"),
+        ),
+    ),
+    Section(
+        title="What is recorded",
+        options=(
+            _option("--el2n-epochs", metavar="N[,N]", parse=values.wholes, default="none",
+                    help="after which epochs to score EL2N in eval mode"),
+            _option("--tdds", metavar="T,J", parse=values.pair, default="no",
+                    help="TDDS over T presentations in windows of J; costs a float per class and example"),
+            _option("--per-run", help="keep each run's values beside their mean"),
+            _option("--charts", metavar="DIR", parse=values.path,
+                    help="write charts and contact sheets there (extra: charts)"),
+        ),
+    ),
+    Section(
+        title="Which images are accepted",
+        options=(
+            _option("--max-pixels", metavar="N", parse=values.pixels, default="89.5M",
+                    help="a larger image is a row with an error"),
+            _option("--max-file-bytes", metavar="SIZE", parse=values.memory, default="256M", help="likewise"),
+            _option("--max-skipped", metavar="SHARE", parse=values.share, default="1%",
+                    help="stop with exit code 3 when more cannot be read"),
+            _option("--background", metavar="COLOUR", parse=values.colour, default="white",
+                    help="under transparent pixels: white, black, grey, #rrggbb"),
+        ),
+    ),
+    Section(
+        title="Machine",
+        options=(
+            _option("--device", metavar="auto|cpu|cuda[:n]", default="auto", variable="AUDIT_DEVICE",
+                    help="where to train"),
+            _option("--workers", metavar="N", parse=values.whole, default="one per core", variable="AUDIT_WORKERS",
+                    help="threads that decode images"),
+            _option("--memory", metavar="SIZE", parse=values.memory, default="40% of what is free",
+                    variable="AUDIT_MEMORY", help="that images may fill"),
+            _option("--resident", metavar="auto|yes|no", parse=values.one_of("auto", "yes", "no"), default="auto",
+                    help="keep all images on the device, or decode them in each epoch"),
+            _option("--allocator", no="--no-allocator", default="yes", help="tune malloc for training on a CPU"),
+            _option("--checkpoint-dir", metavar="DIR", parse=values.path, default=".<out>.runs",
+                    help="for unfinished work"),
+            _option("--checkpoint-every", metavar="N", parse=values.whole, default="1", help="epochs"),
+            DRY_RUN,
+            FORCE,
+        ),
+    ),
+)  # fmt: skip
+
+PRUNE: Sequence[Section] = (
+    Section(
+        title="What is kept",
+        options=(
+            Option(flags=(), argument="scores", metavar="SCORES", parse=values.path, default="scores.parquet",
+                   help="table of scores: audit's or anybody's with index or uid and a number"),
+            _option("--keep", "-k", metavar="K", parse=values.keep, default="0.7",
+                    help="0.7 or 70% is a share, 35000 a count; 1.0 is everything, 1 one example"),
+            _option("--policy", metavar="NAME", parse=values.policy, default="auto", complete=names.policies,
+                    help="auto or one of --list policies"),
+            _option("--by", metavar="COLUMN[,COLUMN]", parse=values.names, complete=names.scores,
+                    default="what the table recommends", help="scores to rank by (--list scores)"),
+            _option("--hard", metavar="high|low", parse=values.one_of("high", "low"),
+                    help="which end of a foreign column is hard"),
+            _option("--balance", help="keep the class shares: a quota for each class"),
+            _option("--drop-noisy", help="drop examples whose AUM says that the label is wrong"),
+            _option("--noisy-below", metavar="X", parse=values.number, default="0", help="the AUM that says so"),
+            _option("--allow-empty-class", help="let a class lose its last example"),
+            SEED,
+        ),
+    ),
+    Section(
+        title="Of one policy",
+        options=(
+            _PERCENT("--skip", default="0", help="window: share of the hardest left out"),
+            _PERCENT("--beta", default="published for the share", help="ccs: share of the hardest cut off first"),
+            _option("--strata", metavar="N", parse=values.whole, default="50", help="ccs: bins of the score"),
+            _option("--embeddings", metavar="FILE", parse=values.path,
+                    help="moderate: float[N, D] as .npy, .npz or Parquet"),
+        ),
+    ),
+    Section(
+        title="Against what it is checked",
+        options=(
+            _option("--dataset", metavar="SPEC", help="compare with the data set itself before writing"),
+            _option("--match", metavar="index|uid", parse=values.one_of("index", "uid"), default="index",
+                    help="how rows are matched with --dataset"),
+            DATA_ROOT,
+            _option("--strict", help="refuse a table without its sidecar"),
+            _option("--nan", metavar="refuse|hardest|drop", parse=values.one_of("refuse", "hardest", "drop"),
+                    default="refuse", help="what to do with a score that is no number"),
+        ),
+    ),
+    Section(
+        title="What is written",
+        options=(
+            _option("--out", "-o", metavar="FILE", parse=values.output, default="manifest.parquet",
+                    help="table to write"),
+            _option("--all-rows", help="write dropped rows too, with keep = false and the reason"),
+            _option("--ranks", no="--no-ranks", default="up to 5 M rows", help="write keep_rank"),
+            DRY_RUN,
+            FORCE,
+        ),
+    ),
+)  # fmt: skip
+
+
+def options_of(sections: Sequence[Section]) -> dict[str, Option]:
+    """Return the options of some sections by name, in order."""
+    return {option.name: option for section in sections for option in section.options}
