@@ -71,7 +71,11 @@ def run(
             return Run(task.seed, columns, _history(facts["audit.history"]), epochs_trained=0)
     state = start(task, recipe, build)
     recorder = Recorder(
-        len(task.labels), task.classes, device=task.device, tdds=settings.tdds, el2n_epochs=settings.el2n_epochs
+        len(task.labels),
+        task.classes,
+        device=task.device,
+        tdds=settings.tdds,
+        el2n_epochs=settings.el2n_epochs,
     )
     _resume(state, recorder, settings, name, progress)
     already = state.epoch

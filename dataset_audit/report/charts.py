@@ -64,7 +64,9 @@ def available() -> None:
     _figure(1, 1)
 
 
-def bars(name: str, counts: Sequence[tuple[str, int]], *, apart: tuple[str, int], words: tuple[str, str, str]) -> Chart:
+def bars(
+    name: str, counts: Sequence[tuple[str, int]], *, apart: tuple[str, int], words: tuple[str, str, str]
+) -> Chart:
     """Return bars of counts on a logarithmic axis, with one group of examples apart on the right.
 
     Args:
@@ -79,9 +81,7 @@ def bars(name: str, counts: Sequence[tuple[str, int]], *, apart: tuple[str, int]
     axes.bar(places, [count for _, count in counts], color=BLUE, width=0.85)
     axes.bar(len(counts) + 1, apart[1], color=ORANGE, hatch="//", width=0.85)
     every = max(1, len(counts) // 12)
-    axes.set_xticks(
-        [*places[::every], len(counts) + 1], [*(label for label, _ in counts[::every]), apart[0]]
-    )
+    axes.set_xticks([*places[::every], len(counts) + 1], [*(label for label, _ in counts[::every]), apart[0]])
     axes.set_yscale("symlog", linthresh=1)
     axes.set_ylim(bottom=0)
     title, horizontal, vertical = words
@@ -125,7 +125,10 @@ def save(charts: Sequence[Chart], folder: Path, *, prefix: str, caption: str) ->
     written = []
     for chart in charts:
         chart.figure.supxlabel(show(caption, 200).replace("$", r"\$"), fontsize=6, color="#555555")
-        for ending, extra in (("svg", {"metadata": {"Date": None, "Description": caption}}), ("png", {"dpi": DPI})):
+        for ending, extra in (
+            ("svg", {"metadata": {"Date": None, "Description": caption}}),
+            ("png", {"dpi": DPI}),
+        ):
             drawn = io.BytesIO()
             chart.figure.savefig(drawn, format=ending, **extra)
             written.append(folder / f"{prefix}_{chart.name}.{ending}")
