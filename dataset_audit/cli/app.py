@@ -64,7 +64,7 @@ def _prune(told: Mapping[str, object], progress: Progress) -> Report:
 
 COMMANDS: dict[str, Command] = {
     "forgetting": Command(
-        about="Train with a recorder watching; write how each example was learned and forgotten.",
+        about="Score every example by how it is learned and forgotten.",
         sections=FORGETTING,
         run=_forgetting,
         needs="spec",
@@ -75,7 +75,7 @@ COMMANDS: dict[str, Command] = {
         ),
     ),
     "prune": Command(
-        about="Choose the examples to keep by their scores; write the manifest a training loop reads.",
+        about="Choose the examples to keep; write the manifest to train on.",
         sections=PRUNE,
         run=_prune,
         examples=(
@@ -100,8 +100,6 @@ class _Sectioned(typer.core.TyperCommand):
                 else (option.metavar, described(option))
                 for option in section.options
             ]
-            if section is OUTPUT:
-                records.append(params["help"].get_help_record(ctx))
             with formatter.section(section.title):
                 formatter.write_dl([record for record in records if record])
 
@@ -151,8 +149,10 @@ def _callback(name: str | None, options: Mapping[str, Option]) -> Callable[..., 
         said = {key: value for key, value in given.items() if value not in (None, 0, []) or value is False}
         if name is None:
             context.obj = said
-            return None if context.invoked_subcommand else _asked(None, said)
-        return _asked(name, _merged(context.obj or {}, said))
+            if said.get("help") or not context.invoked_subcommand:
+                return _asked(None, said, context)
+            return None
+        return _asked(name, _merged(context.obj or {}, said), context)
 
     context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     parameters = [context, *(_parameter(option) for option in options.values())]
@@ -174,8 +174,10 @@ def _count(said: Mapping[str, object], key: str) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _asked(command: str | None, said: Mapping[str, object]) -> object:
+def _asked(command: str | None, said: Mapping[str, object], context: typer.Context) -> object:
     """Return what the line asks for: a Call, or something to show at once."""
+    if said.get("help"):
+        return context.get_help()
     if said.get("version"):
         return installed()
     if "list" in said:
@@ -245,13 +247,15 @@ def application() -> typer.Typer:
     """Return the application: its help is plain text of at most 80 columns, the same everywhere."""
     app = typer.Typer(
         name="audit", help=ABOUT, epilog=FOOT, rich_markup_mode=None, pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+        context_settings={"max_content_width": 80}, add_help_option=False,
     )  # fmt: skip
-    app.callback(invoke_without_command=True)(_callback(None, GLOBAL))
+    app.callback(invoke_without_command=True, add_help_option=False)(_callback(None, GLOBAL))
     for name, command in COMMANDS.items():
         options = {**options_of(command.sections), **GLOBAL}
         examples = "\b\nExamples:\n" + "\n".join(f"  {example}" for example in command.examples)
-        app.command(name, cls=_Sectioned, help=command.about, epilog=examples)(_callback(name, options))
+        app.command(name, cls=_Sectioned, help=command.about, epilog=examples, add_help_option=False)(
+            _callback(name, options)
+        )
     return app
 
 
@@ -276,11 +280,11 @@ def commands() -> Mapping[str, typer.core.TyperCommand]:
 
 
 def understood(arguments: Sequence[str]) -> object:
-    """Return the Call, Report or text that a command line asks for; help is written to stdout by typer.
+    """Return the Call, Report or text that a command line asks for.
 
     Raises:
         typer.TyperException: The line cannot be parsed.
-        typer.Exit: Everything was said, as with --help.
+        typer.Exit: Everything was said, as with --show-completion.
         UsageError: A value cannot be read.
     """
     program = group()

@@ -94,6 +94,7 @@ OUTPUT = Section(
         _option("--list", metavar="KIND", parse=values.one_of(*names.KINDS), complete=lambda: list(names.KINDS),
                 help=f"list {', '.join(names.KINDS)} and stop"),
         _option("--version", "-V", help="versions of audit, Python and PyTorch"),
+        _option("--help", "-h", help="this text"),
     ),
 )  # fmt: skip
 

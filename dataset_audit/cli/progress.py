@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.text import Text
 
-from dataset_audit.cli.streams import Look
+from dataset_audit.cli.streams import Look, encodable
 from dataset_audit.report.document import Warning
 from dataset_audit.report.escape import shorten, show
+from dataset_audit.report.terminal import hang
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -79,12 +80,9 @@ class Talk:
         if self._look.quiet:
             return
         said = [*lines, *(f"{text} from the environment" for text in self.environment)]
-        self._say(
-            [
-                Text.assemble(("plan   " if n == 0 else "       ", "bold"), show(line, None))
-                for n, line in enumerate(said)
-            ]
-        )
+        heads = ["plan   ", *["       "] * len(said)]
+        for head, line in zip(heads, said, strict=False):
+            self._say([*hang(head, show(line, None), self._width)])
 
     def start(self, task: str, total: int, unit: str) -> None:
         """Begin a phase."""
@@ -115,7 +113,7 @@ class Talk:
             return
         if self._live is not None and now - self._drawn >= REDRAW:
             self._drawn = now
-            self._live.update(Text(self._bar(phase, now)), refresh=True)
+            self._live.update(Text(encodable(self._bar(phase, now), sys.stderr)), refresh=True)
         elif not self._watched and now - self._beat >= self._pause:
             self._pause = min(2 * self._pause, LAST_BEAT)
             self._log()
@@ -189,7 +187,7 @@ class Talk:
             *(f"{name} {_figure(name, value)}" for name, value in phase.figures.items()),
             "█" * filled + "░" * (BAR - filled) + f" {share:4.0%}",
             f"{_clock(left)} left" if left is not None else "",
-            f"{phase.speed(now):,.0f} {phase.unit}/s",
+            f"{phase.speed(now):,.0f} {phase.unit}/s" if left is not None else "",
             f"{_resident_bytes() / 1e9:.1f} GB",
         ]
         line = ""

@@ -149,15 +149,11 @@ def assignments(flag: str, text: str) -> dict[str, str]:
     return {field.strip().replace("-", "_"): value.strip()}
 
 
-def keep(flag: str, text: str) -> object:
+def keep(_flag: str, text: str) -> object:
     """Return a Keep; its grammar tells a share from a count by how it is written."""
     from dataset_audit.select.budget import Keep  # noqa: PLC0415 - NumPy, not wanted by --help
 
-    try:
-        return Keep.parse(text)
-    except UsageError as error:
-        error.where = error.where or flag
-        raise
+    return Keep.parse(text)
 
 
 def policy(flag: str, text: str) -> object:

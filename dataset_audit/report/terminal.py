@@ -19,7 +19,7 @@ ALIGNED = 3  # cells from which on neighbouring facts are set like a table
 LEAST_NAME = 8  # columns a name keeps when it has to lose its middle
 
 _ASCII = str.maketrans(
-    {"·": "-", "–": "-", "−": "-", "—": "-", "…": "...", "×": "x", "±": "+-", "→": "->", "█": "#"}
+    {"·": "-", "–": "-", "−": "-", "—": "-", "…": "...", "×": "x", "±": "+-", "→": "->", "█": "#", "░": "."}
 )
 
 
@@ -151,6 +151,13 @@ def _folded(text: str, width: int, style: str = "") -> Iterator[Text]:
     indent = text[: len(text) - len(text.lstrip())]
     for line in _folds(text.strip(), max(LEAST_NAME, width - len(indent))):
         yield Text(indent + line, style=style)
+
+
+def hang(head: str, text: str, width: int) -> Iterator[Text]:
+    """Fold a sentence at spaces under a bold head; its further lines start where the sentence did."""
+    margin = " " * cell_len(head)
+    for number, line in enumerate(_folds(text, max(LEAST_NAME, width - len(margin)))):
+        yield Text(margin + line) if number else Text.assemble((head, "bold"), line)
 
 
 def _folds(text: str, width: int) -> Iterator[str]:
