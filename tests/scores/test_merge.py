@@ -49,7 +49,9 @@ def test_mean_and_sample_std_over_runs() -> None:
     assert merged["confidence"] == pytest.approx(stacked.mean(0))
     assert merged["confidence_std"] == pytest.approx(stacked.std(0, ddof=1))
     assert merged["confidence_runs"] == pytest.approx(stacked.T)
-    assert merged["last_wrong"].tolist() == pytest.approx([1.0, 1.0])  # mean over the runs where it is defined
+    assert merged["last_wrong"].tolist() == pytest.approx(
+        [1.0, 1.0]
+    )  # mean over the runs where it is defined
     assert np.isnan(merge([runs[0]])["last_wrong"][0])
 
 

@@ -29,7 +29,12 @@ def batch(indices: Sequence[int], classes: int, rng: np.random.Generator) -> Bat
         logits[1] = np.round(logits[1])  # and likely ties of two
     labels = np.array([i % classes for i in indices])
     features = rng.normal(0, 1, (len(indices), 5)).astype(np.float32)
-    return torch.tensor(indices), torch.from_numpy(logits), torch.from_numpy(labels), torch.from_numpy(features)
+    return (
+        torch.tensor(indices),
+        torch.from_numpy(logits),
+        torch.from_numpy(labels),
+        torch.from_numpy(features),
+    )
 
 
 def feed(recorder: Recorder, batches: Sequence[Batch]) -> None:
@@ -45,7 +50,9 @@ def histories(batches: Sequence[Batch], n: int) -> list[list[Presentation]]:
     return found
 
 
-def assert_equal_to_definitions(columns: dict[str, np.ndarray], past: list[list[Presentation]], window: int) -> None:
+def assert_equal_to_definitions(
+    columns: dict[str, np.ndarray], past: list[list[Presentation]], window: int
+) -> None:
     for index, history in enumerate(past):
         wanted = score(history, window=window, dual_epochs=7)
         for name, value in wanted.items():
@@ -100,7 +107,9 @@ def test_batch_size_and_place_in_the_data_set_do_not_change_a_score(seed: int) -
     """A mean-reduced gradient would carry 1/B and blow up the last, short batch."""
     rng = np.random.default_rng(seed)
     whole = [batch(list(range(13)), 3, rng) for _ in range(5)]
-    split = [tuple(t[part] for t in one) for one in whole for part in (slice(0, 7), slice(7, 12), slice(12, 13))]
+    split = [
+        tuple(t[part] for t in one) for one in whole for part in (slice(0, 7), slice(7, 12), slice(12, 13))
+    ]
     order = torch.from_numpy(rng.permutation(13))
     moved = [(order[i], z, y, h) for i, z, y, h in whole]
     recorders = [Recorder(13, 3, window=3) for _ in range(3)]
@@ -147,7 +156,9 @@ GOLDEN = {
 def test_golden_histories(history: str, wanted: tuple[int, int, bool, int, int, int]) -> None:
     recorder = Recorder(2, 2)
     for outcome in history:
-        recorder.update(torch.tensor([0]), torch.tensor([[1.0, 0.0]]), torch.tensor([0 if outcome == "1" else 1]))
+        recorder.update(
+            torch.tensor([0]), torch.tensor([[1.0, 0.0]]), torch.tensor([0 if outcome == "1" else 1])
+        )
     columns = recorder.columns()
     names = ("forgetting_events", "learning_events", "never_learned", "first_learned", "last_wrong")
     assert tuple(columns[name][0] for name in names) == wanted[:5]
@@ -193,7 +204,9 @@ def test_variability_of_an_easy_example_is_not_rounding_noise() -> None:
     p = 0.999 + rng.normal(0, 1e-4, 200).clip(-9e-4, 9e-4)
     recorder = Recorder(1, 2)
     for value in p:
-        recorder.update(torch.tensor([0]), torch.tensor([[np.log(value), np.log1p(-value)]]), torch.tensor([0]))
+        recorder.update(
+            torch.tensor([0]), torch.tensor([[np.log(value), np.log1p(-value)]]), torch.tensor([0])
+        )
     assert recorder.columns()["variability"][0] == pytest.approx(p.std(), rel=5e-3)
 
 
@@ -285,7 +298,9 @@ def test_logits_that_are_not_finite_are_reported_not_ranked() -> None:
 
 def test_an_empty_batch_is_nothing() -> None:
     recorder = Recorder(2, 2)
-    recorder.update(torch.tensor([], dtype=torch.int64), torch.zeros(0, 2), torch.tensor([], dtype=torch.int64))
+    recorder.update(
+        torch.tensor([], dtype=torch.int64), torch.zeros(0, 2), torch.tensor([], dtype=torch.int64)
+    )
     assert recorder.columns()["presentations"].sum() == 0
 
 
@@ -307,7 +322,12 @@ def test_five_lines_in_anyones_loop_give_a_table(tmp_path: Path) -> None:
             optimiser.zero_grad()
             torch.nn.functional.cross_entropy(logits, y[indices]).backward()
             optimiser.step()
-    recorder.save(tmp_path / "scores.parquet", labels=y.numpy(), class_names=("a", "b", "c"), extra={"shoot": np.arange(60)})
+    recorder.save(
+        tmp_path / "scores.parquet",
+        labels=y.numpy(),
+        class_names=("a", "b", "c"),
+        extra={"shoot": np.arange(60)},
+    )
     table = ScoreTable.read(tmp_path / "scores.parquet", strict=True)
     assert len(table) == 60
     assert table.integers("presentations").tolist() == [4] * 60
