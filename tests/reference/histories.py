@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -52,8 +53,8 @@ def score(history: Sequence[Presentation], *, window: int = 10, dual_epochs: int
 
     return {
         "presentations": n,
-        "forgetting_events": sum(a and not b for a, b in zip(correct, correct[1:], strict=False)),
-        "learning_events": sum(b and not a for a, b in zip(correct, correct[1:], strict=False)),
+        "forgetting_events": sum(a and not b for a, b in itertools.pairwise(correct)),
+        "learning_events": sum(b and not a for a, b in itertools.pairwise(correct)),
         "never_learned": n > 0 and not any(correct),
         "first_learned": correct.index(True) if any(correct) else -1,
         "last_wrong": max((t for t, c in enumerate(correct) if not c), default=-1),
@@ -75,7 +76,7 @@ def tdds(history: Sequence[Presentation], *, epochs: int, window: int, beta: flo
     probabilities = [softmax(p.logits) for p in history[:epochs]]
     moved = [
         sum(abs(q * (math.log(q + 1e-8) - math.log(p + 1e-8))) for p, q in zip(before, after, strict=True))
-        for before, after in zip(probabilities, probabilities[1:], strict=False)
+        for before, after in itertools.pairwise(probabilities)
     ]
     windows = [moved[k : k + window - 1] for k in range(len(probabilities) - window + 1)]
     widths = [math.sqrt(sum((d - sum(w) / len(w)) ** 2 for d in w)) for w in windows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from fractions import Fraction
 from hashlib import blake2b
@@ -167,7 +168,7 @@ def test_every_policy_keeps_exactly_the_count_and_the_same_examples_in_any_row_o
 def test_nested_policies_nest(seed: int, n: int, name: str) -> None:
     candidates = random_candidates(seed, n)
     sets = [set(chosen(name, candidates, count)) for count in range(1, n + 1)]
-    assert all(small < large for small, large in zip(sets, sets[1:], strict=False))
+    assert all(small < large for small, large in itertools.pairwise(sets))
 
 
 @given(st.integers(0, 10**6), st.integers(1, 60), st.sampled_from(sorted(POLICIES)))
@@ -303,7 +304,8 @@ def test_order_equals_a_sort_of_tuples(values: list[float], easiest: bool) -> No
 @pytest.mark.parametrize(
     ("text", "n", "count"),
     [
-        ("1", 50, 1), ("1.0", 50, 50), ("0.7", 10, 7), ("70%", 10, 7), (".5", 3, 2), ("0.29", 100, 29), ("35000", 50000, 35000),
+        ("1", 50, 1), ("1.0", 50, 50), ("0.7", 10, 7), ("70%", 10, 7), (".5", 3, 2), ("0.29", 100, 29),
+        ("35000", 50000, 35000),
         ("2.5%", 1000, 25), ("1e-3", 10, None), ("1.0e-3", 2000, 2), ("0.5", 1, 1), ("0.001", 10, 1), ("100%", 7, 7),
         ("0.15", 10, 2), ("0.145", 100, 15),
     ],
@@ -318,7 +320,8 @@ def test_keep_in_exact_arithmetic(text: str, n: int, count: int | None) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["0", "-0.1", "NaN", "inf", "abc", "", "1e400", "0x10", "1 000", "1_0", " 0.5 ", "٠.٥", "1.5", "101%", "0.0", "0%", "1.0e9999"],
+    ["0", "-0.1", "NaN", "inf", "abc", "", "1e400", "0x10", "1 000", "1_0", " 0.5 ", "٠.٥", "1.5", "101%", "0.0",
+     "0%", "1.0e9999"],
 )  # fmt: skip
 def test_anything_else_after_keep_is_refused_with_the_grammar(text: str) -> None:
     with pytest.raises(UsageError) as raised:
