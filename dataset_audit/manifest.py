@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dataset_audit import seeds
 from dataset_audit.errors import MismatchError, UsageError
 from dataset_audit.images import compare
-from dataset_audit.images.dataset import open_dataset
+from dataset_audit.images.dataset import dataset_names, open_dataset, opening
 from dataset_audit.images.picture import picture
 from dataset_audit.tables.manifest import ManifestTable
 
@@ -117,10 +117,12 @@ class Manifest:
             raise UsageError(
                 f"{self.path} does not say which data set it is about.", do="Manifest.read(path, root=...)"
             )
+        how = opening(self.table.provenance.opened)
         if self.root is None:
-            return open_dataset(spec)
-        named = "/" not in spec and not Path(spec).exists() and not self.root.is_file()
-        return open_dataset(spec, data_root=self.root) if named else open_dataset(self.root)
+            return open_dataset(spec, **how)
+        if spec in dataset_names():
+            return open_dataset(spec, data_root=self.root, **how)
+        return open_dataset(self.root, **how)
 
     def check(self, verify: Verify = "sample", *, dataset: ImageDataset | None = None) -> None:
         """Find out whether the data is still what the manifest was made for.

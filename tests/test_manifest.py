@@ -195,3 +195,22 @@ def test_a_score_table_is_no_manifest(tmp_path: Path, manifest: Manifest) -> Non
         Manifest.read(tmp_path / "scores.parquet")
     with pytest.raises(UsageError, match="There is no"):
         Manifest.read(tmp_path / "absent.parquet")
+
+
+def test_a_manifest_opens_its_data_set_as_scoring_did(tmp_path: Path, folder: Path) -> None:
+    for i, split in enumerate(("train", "val")):
+        photos(tmp_path / "splits" / split)
+        Image.new("RGB", (6, 6), (i, i, i)).save(tmp_path / "splits" / split / "cat" / "extra.png")
+    spec = str(tmp_path / "splits")
+    dataset = open_dataset(spec, split="val")
+    found = scan(dataset, workers=1, memory=2**30, progress=Silent())
+    n = len(dataset)
+    origin = Provenance(
+        spec=spec, fingerprint=found.fingerprint, n=n, class_names=dataset.class_names, opened={"split": "val"}
+    )
+    data = {"index": np.arange(n), "uid": found.uid, "forgetting": np.zeros(n, np.float32)}
+    scores = tmp_path / "scores.parquet"
+    ScoreTable.of(data, origin).write(scores, document=sidecar.document("scores", scores, rows=n, config={}, facts={}))
+    out = tmp_path / "manifest.parquet"
+    prune.run(prune.Config(scores=scores, out=out, keep=Keep.parse("1.0"), force=True), Silent())
+    Manifest.read(out).check("all")

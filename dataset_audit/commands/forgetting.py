@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 ENOUGH_EPOCHS = 30  # a shorter run has too few forgetting events to rank by
 SMALL = 96  # pixels; the CIFAR protocol is meant for images up to about this size
-BYTES_PER_ROW = 160  # of scores.parquet, generously, for the check of free space
+BYTES_PER_ROW = 400  # a row of scores.parquet and of two checkpoints, generously, for the check of free space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +144,7 @@ def run(config: Config, progress: Progress) -> Report:
         resolved = _resolve(config, opened, device, choose_precision(config.precision, device))
         folder = config.checkpoint_dir or config.out.parent / f".{config.out.name}.runs"
         standing = outputs.standing(config.out, "scores", resolved.identity, force=config.force)
+        files.check_writable(config.out, need_bytes=len(opened.dataset) * BYTES_PER_ROW)
         progress.plan(_plan(config, opened, resolved, folder))
         if config.dry_run:
             return Report("forgetting", f"plan for {config.spec}", summary={"plan": resolved.identity})
@@ -327,8 +328,8 @@ class _Timed:
         if self._said:
             return
         now = monotonic()
-        if not self._began:
-            self._began = now
+        if not self._began or done < self._at:  # the first call, or the next run has begun
+            self._began, self._at = now, -1
         elif self._at < 0 and now - self._began > self.WARM:
             self._since, self._at = now, done
         elif self._at >= 0 and now - self._since > self.MEASURED:
@@ -452,6 +453,7 @@ def _write(
         seeds=resolved.seeds,
         recommended=resolved.recommended,
         epochs={"el2n": list(config.el2n_epochs)} if config.el2n_epochs else {},
+        opened={"split": config.split, "seed": config.seed, "background": list(config.background)},
     )
     table = ScoreTable.of(_columns(opened, config, merged), provenance)
     document = sidecar.document(

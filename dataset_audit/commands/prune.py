@@ -393,9 +393,12 @@ def _identity(config: Config, ranked: _Ranked, policy: str, count: int) -> dict[
 def _compare(config: Config, table: ScoreTable) -> None:
     """Refuse scores that were made for other data than ``--dataset`` holds now; every row is looked at."""
     from dataset_audit.images import compare  # noqa: PLC0415 - decoders
-    from dataset_audit.images.dataset import open_dataset  # noqa: PLC0415
+    from dataset_audit.images.dataset import open_dataset, opening  # noqa: PLC0415
 
-    dataset = open_dataset(config.dataset or "", data_root=config.data_root)
+    origin = table.provenance
+    dataset = open_dataset(
+        config.dataset or "", data_root=config.data_root, **opening(origin.opened if origin else {})
+    )
     label = "clean_label" if table.has("clean_label") else "label"
     rows = compare.Rows(
         made_by=str(config.scores),

@@ -6,9 +6,10 @@ import difflib
 import os
 import re
 import stat
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict
 
 from dataset_audit.errors import DataError, EnvironmentProblem, UsageError
 from dataset_audit.images.decode import Limits
@@ -16,7 +17,7 @@ from dataset_audit.images.folders import EXTENSIONS
 from dataset_audit.images.opened import ImageDataset, Request
 from dataset_audit.images.readers import READERS
 
-__all__ = ["ImageDataset", "dataset_names", "open_dataset"]
+__all__ = ["ImageDataset", "Opening", "dataset_names", "open_dataset", "opening"]
 
 _REMOTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _NO_LIMITS: Final = Limits()
@@ -81,6 +82,29 @@ def open_dataset(
             "Remote paths are not read.", where=text, do="copy the data here and name the folder or file"
         )
     return open_with(_kind(request), request, request.path)
+
+
+class Opening(TypedDict, total=False):
+    """The arguments of `open_dataset` that decide what is seen, beside the spec and where it lies."""
+
+    split: str | None
+    seed: int
+    limits: Limits
+
+
+def opening(stored: Mapping[str, object]) -> Opening:
+    """Return the arguments that open a data set as it was opened when a table was made.
+
+    Args:
+        stored: ``split``, ``seed`` and ``background`` as a table's footer holds them; missing ones take the default.
+    """
+    split, seed, background = stored.get("split"), stored.get("seed"), stored.get("background")
+    found: Opening = {"split": split if isinstance(split, str) else None}
+    if isinstance(seed, int):
+        found["seed"] = seed
+    if isinstance(background, list) and len(background) == 3 and all(isinstance(v, int) for v in background):
+        found["limits"] = Limits(background=(background[0], background[1], background[2]))
+    return found
 
 
 def open_with(kind: str, request: Request, path: Path) -> ImageDataset:

@@ -146,6 +146,7 @@ class Provenance:
         seeds: One per run.
         recommended: Column to rank by and its measured agreement; {} where nothing is recommended.
         epochs: Columns that were measured at stated epochs.
+        opened: How ``open_dataset`` was asked for it beside the spec: ``split``, ``seed``, ``background``.
     """
 
     spec: str
@@ -156,6 +157,7 @@ class Provenance:
     seeds: tuple[int, ...] = ()
     recommended: Mapping[str, object] = field(default_factory=dict)
     epochs: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    opened: Mapping[str, object] = field(default_factory=dict)
 
     def footer(self, format_name: str) -> dict[str, str]:
         """Return the key-value metadata of a file of this origin."""
@@ -170,6 +172,7 @@ class Provenance:
             "audit.config": sha256(sidecar.encode(self.config)).hexdigest(),
             "audit.seeds": json.dumps(list(self.seeds)),
             "audit.recommended": json.dumps(dict(self.recommended), sort_keys=True),
+            "audit.opened": json.dumps(dict(self.opened), sort_keys=True),
         }
 
     @staticmethod
@@ -191,6 +194,7 @@ class Provenance:
                 class_names=tuple(json.loads(footer["audit.class_names"])),
                 seeds=tuple(json.loads(footer.get("audit.seeds", "[]"))),
                 recommended=json.loads(footer.get("audit.recommended", "{}")),
+                opened=json.loads(footer.get("audit.opened", "{}")),
             )
         except (KeyError, ValueError, TypeError) as error:
             raise DataError(f"{path} has a damaged footer: {error}.", where=str(path)) from error

@@ -45,15 +45,17 @@ class Holding:
     exclude: NDArray[np.bool_] | None = None
 
 
-def native_size(dataset: ImageDataset, *, gpu: bool) -> tuple[int, int]:
+def native_size(
+    dataset: ImageDataset, exclude: NDArray[np.bool_] | None = None, *, gpu: bool
+) -> tuple[int, int]:
     """Return (height, width) to train at: the images' own if a seeded peek finds it small and uniform, else a default.
 
     The default is 224 pixels on a GPU and 64 on a CPU.
     """
     default = (224, 224) if gpu else (64, 64)
-    count = min(PEEKED, len(dataset))
+    wanted = np.arange(len(dataset)) if exclude is None else np.flatnonzero(~exclude)
     sizes = set()
-    for index in seeds.rng(0, "peek").permutation(len(dataset))[:count]:
+    for index in seeds.rng(0, "peek").permutation(wanted)[:PEEKED]:
         try:
             sizes.add(dataset.pixels(int(index)).shape[:2])
         except BadImage:
@@ -88,7 +90,7 @@ def hold(
     Raises:
         EnvironmentProblem: Resident was asked for and does not fit.
     """
-    size = settings.size or native_size(dataset, gpu=device.type == "cuda")
+    size = settings.size or native_size(dataset, settings.exclude, gpu=device.type == "cuda")
     needed = len(dataset) * size[0] * size[1] * dataset.channels
     free = free_memory(device)
     budget = settings.memory or int(free * SHARE)
