@@ -9,7 +9,8 @@ import numpy as np
 
 def _digest(seed: int, path: tuple[str | int, ...]) -> bytes:
     for part in path:
-        if type(part) not in (str, int):  # np.int64 prints differently, which would silently be another stream
+        # an np.int64 prints differently, which would silently be another stream
+        if type(part) not in (str, int):
             raise TypeError(f"path parts are str or int, not {type(part).__name__}: {part!r}")
     return sha256(repr((int(seed), *path)).encode()).digest()
 
