@@ -146,8 +146,6 @@ FORGETTING: Sequence[Section] = (
             _option("--tdds", metavar="T,J", parse=values.pair, default="no",
                     help="TDDS over T presentations in windows of J; costs a float per class and example"),
             _option("--per-run", help="keep each run's values beside their mean"),
-            _option("--charts", metavar="DIR", parse=values.path,
-                    help="write charts and contact sheets there (extra: charts)"),
         ),
     ),
     Section(

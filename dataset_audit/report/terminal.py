@@ -115,7 +115,7 @@ def _table(table: Table, screen: Screen) -> Iterator[Text]:
             yield _stripped(Text(INDENT + GAP.join(_columns(row, widths, text))))
     hidden = len(table.rows) - len(rows)
     if hidden:
-        yield from _folded(f"{INDENT}…  {hidden:,} more, --verbose shows all", screen.width, style="dim")
+        yield from _folded(f"{INDENT}… {hidden:,} more, --verbose shows all", screen.width, style="dim")
 
 
 def _columns(cells: Sequence[str], widths: Sequence[int], text: Sequence[bool]) -> Iterator[str]:

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+WAITING = (
+    "import sys, time\n"
+    "from dataset_audit.commands import prune\n"
+    "def run(config, progress):\n"
+    "    try:\n"
+    "        print('ready', file=sys.stderr, flush=True)\n"
+    "        time.sleep(60)\n"
+    "    finally:\n"
+    "        print('tidied', file=sys.stderr, flush=True)\n"
+    "        time.sleep({after})\n"
+    "prune.run = run\n"
+    "from dataset_audit.cli import main\n"
+    "main()\n"
+)
+
+
+def _start(folder: Path, *, after: float = 0) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING.format(after=after), "prune", "--keep", "0.5"],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    assert process.stderr.readline() == b"ready\n"
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "name"),
+    [
+        (signal.SIGINT, -signal.SIGINT, "Ctrl-C"),
+        (signal.SIGTERM, 143, "SIGTERM"),
+        (signal.SIGHUP, 129, "SIGHUP"),
+    ],
+)
+def test_the_first_signal_tidies_up_and_says_how_to_go_on(
+    number: int, code: int, name: str, tmp_path: Path
+) -> None:
+    """A Ctrl-C ends by the signal itself, so that a shell loop around the command stops too."""
+    process = _start(tmp_path)
+    os.killpg(process.pid, number)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (code, b"")
+    assert err.decode().splitlines() == [
+        "tidied",
+        f"error[E-interrupted]: Stopped by {name}; finished work is kept.",
+        "  do: audit prune --keep 0.5   (the same command goes on where it was)",
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_signal_ends_at_once(number: int, tmp_path: Path) -> None:
+    process = _start(tmp_path, after=60)
+    os.killpg(process.pid, number)
+    assert process.stderr is not None
+    assert process.stderr.readline() == b"tidied\n"
+    began = time.monotonic()
+    os.killpg(process.pid, number)
+    process.communicate(timeout=30)
+    assert time.monotonic() - began < 5
+    assert process.returncode in {-number, 128 + number}
+
+
+def test_an_ignored_hangup_stays_ignored(tmp_path: Path) -> None:
+    """As under nohup."""
+    ignoring = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + WAITING.format(after=0)
+    process = subprocess.Popen(
+        [sys.executable, "-c", ignoring, "prune"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == b"ready\n"
+    os.killpg(process.pid, signal.SIGHUP)
+    time.sleep(0.3)
+    assert process.poll() is None
+    os.killpg(process.pid, signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 143
+
+
+def test_a_shell_loop_stops_with_the_command(tmp_path: Path) -> None:
+    (tmp_path / "run.py").write_text(WAITING.format(after=0))
+    loop = f"for i in 1 2 3; do {sys.executable} run.py prune; echo next; done"
+    process = subprocess.Popen(
+        ["bash", "-c", loop],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == b"ready\n"
+    os.killpg(process.pid, signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert out == b""
