@@ -512,8 +512,8 @@ def _lines(figures: Mapping[str, object], resolved: _Resolved) -> tuple[Line | N
     )
     if runs > 1:
         agreements = [
-            f"{name} Pearson {figures[f'pearson_{column}']:.2f} Spearman {figures[f'spearman_{column}']:.2f}"
-            for name, column in (("forgetting", "forgetting"), ("aum", "aum"))
+            f"{name} Pearson {_known(figures[f'pearson_{name}'])} Spearman {_known(figures[f'spearman_{name}'])}"
+            for name in ("forgetting", "aum")
         ]
         lines.append(Line("between seeds", tuple(agreements)))
     else:
@@ -524,6 +524,11 @@ def _lines(figures: Mapping[str, object], resolved: _Resolved) -> tuple[Line | N
         why += f"; its Spearman agreement with {resolved.recommended['with']} is {measured:.2f}"
     lines.append(Line("rank by", (str(by), why)))
     return tuple(lines)
+
+
+def _known(figure: object) -> str:
+    """Return a correlation with two digits; it is undefined where every example has the same value."""
+    return f"{figure:.2f}" if isinstance(figure, float) else "undefined"
 
 
 def _classes(table: ScoreTable, dataset: ImageDataset) -> Table:
