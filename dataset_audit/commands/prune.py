@@ -156,9 +156,8 @@ def _unscored(config: Config, table: ScoreTable) -> NDArray[np.str_]:
     """
     why = np.full(len(table), "", dtype="<U12")
     if table.has("status"):
-        status = np.array(table.strings("status"), dtype=object)
-        why[status != "ok"] = "unreadable"
-        why[(status == "unlabelled") | (status == "excluded")] = "unscored"
+        why[~table.equals("status", "ok")] = "unreadable"
+        why[table.equals("status", "unlabelled") | table.equals("status", "excluded")] = "unscored"
     if table.has("presentations"):
         why[(why == "") & (table.integers("presentations", 0) == 0)] = "unscored"
     if (why != "").all():
@@ -249,18 +248,17 @@ def _rank(
             f"{config.scores} has no row that can be ranked.", where=", ".join(np.unique(excluded))
         )
     index = table.integers("index") if table.has("index") else np.arange(n)
-    uids = table.strings("uid") if table.has("uid") else None
     candidates = Candidates(
         keys=tuple(key[rows] for key in keys),
         hard=hard,
-        tie=tie_keys(config.seed, uids, index)[rows],
+        tie=tie_keys(config.seed, table.uid_words(), index)[rows],
         labels=(table.integers("label") if table.has("label") else np.full(n, -1))[rows],
         columns={
             name: table.floats(name)[rows] for name in ("aum", "dual", "dual_confidence") if table.has(name)
         },
         embeddings=_embeddings(config, n, rows),
     )
-    if any(len(np.unique(key)) == 1 for key in candidates.keys[:1]) and len(rows) > 1:
+    if len(rows) > 1 and candidates.keys[0].min() == candidates.keys[0].max():
         progress.warn("W-ties", f"every row has the same {by[0]}: what follows it decides the ranking")
     return _Ranked(rows, candidates, by, why, excluded)
 
@@ -477,7 +475,11 @@ def _report(
 def _boundary(ranked: _Ranked, keep: NDArray[np.bool_]) -> tuple[Line, ...]:
     """Return how many examples tie on the first key where the cut falls, if any do."""
     key, kept = ranked.candidates.keys[0], keep[ranked.rows]
-    both = np.intersect1d(key[kept], key[~kept])
+    if kept.all():
+        return ()
+    inside, outside = key[kept], key[~kept]
+    edges = {inside.min(): outside.max(), inside.max(): outside.min()}
+    both = [value for value, other in edges.items() if value == other]
     if len(both) != 1:
         return ()
     tied = key == both[0]
@@ -494,15 +496,15 @@ def _boundary(ranked: _Ranked, keep: NDArray[np.bool_]) -> tuple[Line, ...]:
 def _classes(table: ScoreTable, ranked: _Ranked, keep: NDArray[np.bool_]) -> tuple[Table | None, float]:
     """Return class shares before and after, the least kept class first, and the largest move in points."""
     labels, kept = ranked.candidates.labels, keep[ranked.rows]
-    names = np.unique(labels[labels >= 0])
-    if not len(names):
+    if (labels < 0).all():
         return None, 0.0
+    sizes = np.bincount(labels[labels >= 0])
+    left = np.bincount(labels[kept & (labels >= 0)], minlength=len(sizes))
     rows, largest = [], 0.0
-    for label in names.tolist():
-        mine = labels == label
-        before, after = mine.mean() * 100, mine[kept].mean() * 100
+    for label in np.flatnonzero(sizes).tolist():
+        before, after = 100 * sizes[label] / len(labels), 100 * left[label] / kept.sum()
         largest = max(largest, abs(after - before))
-        part = kept[mine].mean() * 100
+        part = 100 * left[label] / sizes[label]
         cells = (
             _class_name(table, label), f"{before:.1f} %", f"{after:.1f} %", f"{after - before:+.1f}", f"{part:.1f} %",
         )  # fmt: skip

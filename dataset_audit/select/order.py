@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,30 +11,26 @@ from numpy.typing import NDArray
 from dataset_audit import seeds
 
 Hard = Literal["high", "low"]
-_HEX: Final = 32  # digits of a uid
 
 
-def tie_keys(seed: int, uids: Sequence[str | None] | None, index: NDArray[np.int64]) -> NDArray[np.uint64]:
+def tie_keys(seed: int, uids: NDArray[np.uint64] | None, index: NDArray[np.int64]) -> NDArray[np.uint64]:
     """Return one uniform 64-bit key per example that depends on (seed, uid) alone.
 
-    Independent of row order, of N and of the machine. An example without uid is keyed by its index. The uid is a
-    hash already, so two rounds of a 64-bit mixer over its two halves are enough to make seeds independent.
+    Independent of row order, of N and of the machine. The uid is a hash already, so two rounds of a 64-bit mixer over
+    its two halves are enough to make seeds independent.
 
     Args:
         seed: Another seed gives an independent order of ties.
-        uids: 32 hex digits each, or None.
+        uids: uint64[N, 2], the two halves of each uid, as ``ScoreTable.uid_words`` gives them; (0, 0) or None where
+            there is none, and the index is taken instead.
         index: int64[N].
     """
-    key = np.uint64(seeds.integer(seed, "tie") & (2**64 - 1))
-    mixed = _mix(index.astype(np.uint64) ^ key)
+    key = np.uint64(seeds.integer(seed, "tie"))
+    by_index = _mix(index.astype(np.uint64) ^ key)
     if uids is None:
-        return mixed
-    usable = np.fromiter((uid is not None and len(uid) == _HEX for uid in uids), dtype=bool, count=len(uids))
-    if usable.any():
-        joined = "".join(uid for uid, good in zip(uids, usable, strict=True) if good and uid is not None)
-        halves = np.frombuffer(bytes.fromhex(joined), dtype=">u8").astype(np.uint64).reshape(-1, 2)
-        mixed[usable] = _mix(_mix(halves[:, 0] ^ key) ^ halves[:, 1])
-    return mixed
+        return by_index
+    by_uid = _mix(_mix(uids[:, 0] ^ key) ^ uids[:, 1])
+    return np.where(uids.any(axis=1), by_uid, by_index)
 
 
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

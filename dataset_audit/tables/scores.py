@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from dataset_audit.errors import DataError, UsageError
@@ -273,15 +274,32 @@ class ScoreTable:
 
     def flags(self, name: str) -> NDArray[np.bool_]:
         """Return a boolean column as bool[N], null as False."""
-        return (
-            _cast(self.data, name, pa.bool_())
-            .fill_null(pa.scalar(value=False))
-            .to_numpy(zero_copy_only=False)
-        )  # type: ignore[no-any-return]
+        column = _cast(self.data, name, pa.bool_()).fill_null(pa.scalar(value=False))
+        found: NDArray[np.bool_] = column.to_numpy(zero_copy_only=False)
+        return found
 
     def strings(self, name: str) -> list[str | None]:
         """Return a text column."""
-        return _cast(self.data, name, pa.string()).to_pylist()  # type: ignore[no-any-return]
+        texts: list[str | None] = _cast(self.data, name, pa.string()).to_pylist()
+        return texts
+
+    def equals(self, name: str, value: str) -> NDArray[np.bool_]:
+        """Return where a text column is ``value``, bool[N]; null is not."""
+        same = pc.fill_null(pc.equal(_cast(self.data, name, pa.string()), value), pa.scalar(value=False))
+        found: NDArray[np.bool_] = same.to_numpy(zero_copy_only=False)
+        return found
+
+    def uid_words(self) -> NDArray[np.uint64] | None:
+        """Return the two halves of each uid, uint64[N, 2]; (0, 0) where it is null or malformed, None without."""
+        if not self.has("uid"):
+            return None
+        column = _cast(self.data, "uid", pa.string())
+        usable = pc.fill_null(pc.match_substring_regex(column, "^[0-9a-f]{32}$"), pa.scalar(value=False))
+        digits = pc.if_else(usable, column, "0" * 32)
+        text = np.frombuffer("".join(digits.to_pylist()).encode("ascii"), dtype=np.uint8)
+        nibbles = np.where(text >= ord("a"), text - ord("a") + 10, text - ord("0")).astype(np.uint8)
+        octets = (nibbles[::2] << 4) | nibbles[1::2]
+        return octets.view(">u8").astype(np.uint64).reshape(-1, 2)
 
     def write(self, path: Path, *, document: Mapping[str, object]) -> files.Written:
         """Write table and sidecar; see `files.publish`.

@@ -331,3 +331,17 @@ def test_scores_are_compared_with_the_data_set_that_is_named(tmp_path: Path) -> 
     prune(tmp_path, scores=scores, dataset=str(tmp_path / "moved.npz"), match="uid", force=True)
     with pytest.raises(MismatchError, match="2 of 1,797 rows"):
         prune(tmp_path, scores=scores, dataset=str(tmp_path / "changed.npz"), match="uid", force=True)
+
+
+def test_uid_words_are_the_halves_of_the_uid() -> None:
+    uids = ["0123456789abcdef" + "fedcba9876543210", None, "short", "0" * 31 + "g", "f" * 32]
+    origin = Provenance(spec="", fingerprint="", n=5, class_names=())
+    words = ScoreTable.of({"index": np.arange(5), "uid": uids}, origin).uid_words()
+    assert words is not None
+    wanted = [
+        [int(u[:16], 16), int(u[16:], 16)]
+        if u and u.strip("0123456789abcdef") == "" and len(u) == 32
+        else [0, 0]
+        for u in uids
+    ]
+    assert words.tolist() == wanted

@@ -125,7 +125,7 @@ def test_quotas_are_exact_and_never_ask_for_more_than_there_is(
 
 def random_candidates(seed: int, n: int) -> Candidates:
     rng = np.random.default_rng(seed)
-    uids = [f"{value:032x}" for value in rng.choice(10**9, size=n, replace=False)]
+    uids = rng.integers(1, 2**63, (n, 2), dtype=np.uint64)
     aum = np.round(rng.normal(0, 2, n), 1)
     return Candidates(
         keys=(rng.integers(0, 4, n).astype(float), aum),
@@ -275,14 +275,16 @@ def test_auto_never_takes_plain_hardest_where_it_collapses(share: float, policy:
 
 
 def test_tie_keys_depend_on_seed_and_uid_alone() -> None:
-    uids = [f"{i:032x}" for i in range(200)]
+    uids = np.random.default_rng(0).integers(1, 2**63, (200, 2), dtype=np.uint64)
     keys = tie_keys(3, uids, np.arange(200))
     assert np.array_equal(tie_keys(3, uids[::-1], np.arange(200))[::-1], keys)
     assert np.array_equal(tie_keys(3, uids[50:70], np.arange(20)), keys[50:70])
     assert len(set(keys.tolist())) == 200
     other = tie_keys(4, uids, np.arange(200))
     assert abs(np.corrcoef(np.argsort(keys), np.argsort(other))[0, 1]) < 0.25
-    assert np.array_equal(tie_keys(3, [None] * 5, np.arange(5)), tie_keys(3, None, np.arange(5)))
+    assert np.array_equal(
+        tie_keys(3, np.zeros((5, 2), np.uint64), np.arange(5)), tie_keys(3, None, np.arange(5))
+    )
 
 
 def test_tie_keys_are_uniform() -> None:
