@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -138,17 +138,19 @@ def run(config: Config, progress: Progress) -> Report:
 
     device = choose_device(config.device)
     prepare(device, allocator=config.allocator)
-    with files.locked(config.out):
-        files.sweep(config.out, sidecar.sidecar_path(config.out))
+    with nullcontext() if config.dry_run else files.locked(config.out):
+        if not config.dry_run:
+            files.sweep(config.out, sidecar.sidecar_path(config.out))
         opened = _open(config, device, progress)
         resolved = _resolve(config, opened, device, choose_precision(config.precision, device))
-        folder = config.checkpoint_dir or config.out.parent / f".{config.out.name}.runs"
+        folder = (config.checkpoint_dir or config.out.parent) / f".{config.out.name}.runs"
         standing = outputs.standing(config.out, "scores", resolved.identity, force=config.force)
         files.check_writable(config.out, need_bytes=len(opened.dataset) * BYTES_PER_ROW)
         progress.plan(_plan(config, opened, resolved, folder))
         if config.dry_run:
             return Report("forgetting", f"plan for {config.spec}", summary={"plan": resolved.identity})
         if standing == "finished":
+            outputs.release(folder, resolved.identity)  # killed after its table was written
             return Report(
                 "forgetting",
                 f"{config.out} is up to date",
@@ -159,7 +161,7 @@ def run(config: Config, progress: Progress) -> Report:
         began = monotonic()
         runs = _train(config, opened, resolved, folder, progress)
         report = _write(config, opened, resolved, runs, seconds=monotonic() - began)
-        shutil.rmtree(folder, ignore_errors=True)
+        outputs.release(folder, resolved.identity)
     return report
 
 

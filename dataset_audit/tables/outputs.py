@@ -9,9 +9,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from dataset_audit.errors import AuditError, MismatchError, UsageError
+from dataset_audit.errors import AuditError, EnvironmentProblem, MismatchError, UsageError
 from dataset_audit.tables import files, parquet, sidecar
 
+NOTE = "config.json"  # in a folder of unfinished work: whose it is
 Standing = Literal["absent", "finished", "replaceable"]
 
 
@@ -66,13 +67,9 @@ def bind(folder: Path, identity: Mapping[str, object], *, force: bool) -> None:
     Raises:
         MismatchError: It holds unfinished work of another configuration and ``force`` was not given.
     """
-    note = folder / "config.json"
+    note = folder / NOTE
     if note.exists():
-        try:
-            stored = json.loads(note.read_bytes())
-        except ValueError:
-            stored = None
-        different = differences(stored, identity)
+        different = differences(_bound(folder), identity)
         if different and not force:
             raise MismatchError(
                 f"{folder} holds an unfinished run of another configuration: {'; '.join(different)}.",
@@ -81,8 +78,28 @@ def bind(folder: Path, identity: Mapping[str, object], *, force: bool) -> None:
         if not different and not force:
             return
         shutil.rmtree(folder)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{folder} cannot be made: {error.strerror}.", do="--checkpoint-dir elsewhere"
+        ) from error
     files.write_bytes(note, sidecar.encode(dict(identity)))
+
+
+def release(folder: Path, identity: Mapping[str, object]) -> None:
+    """Remove ``folder`` once its table is finished; what is bound to another configuration stays."""
+    stored = _bound(folder)
+    if stored is not None and not differences(stored, identity):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _bound(folder: Path) -> object:
+    """Return the configuration a folder is bound to, None where it is bound to none."""
+    try:
+        return json.loads((folder / NOTE).read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def differences(stored: object, wanted: Mapping[str, object]) -> list[str]:
