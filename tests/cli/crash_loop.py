@@ -15,6 +15,7 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,10 @@ def start(folder: Path, data: Path, every: int) -> int:
     """Run the command in a child of its own process group and return its number."""
     child = os.fork()
     if child:
+        with suppress(OSError):
+            os.setpgid(child, child)  # here too: the kill may come before the child has run at all
         return child
-    os.setsid()
+    os.setpgid(0, 0)
     os.chdir(folder)
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in range(3):
