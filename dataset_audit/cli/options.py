@@ -106,6 +106,8 @@ FORGETTING: Sequence[Section] = (
                    help="a folder of class folders, Parquet, .npz, or a name (--list datasets)"),
             _option("--out", "-o", metavar="FILE", parse=values.output, default="scores.parquet",
                     help="table to write"),
+            _option("--charts", metavar="DIR", parse=values.path, default="none",
+                    help="histogram and contact sheets as SVG, PNG and CSV"),
             _option("--split", metavar="NAME", help="of the data set", default="its training split"),
             _option("--exclude", metavar="PATTERN", many=True,
                     help="leave files out, by name relative to the data set"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from dataset_audit.commands import forgetting
-from dataset_audit.commands.forgetting import Config, default_choice, run
-from dataset_audit.errors import DataError, MismatchError, UsageError
+from dataset_audit.commands.forgetting import Config, run, story
+from dataset_audit.commands.forgetting.choices import default_choice
+from dataset_audit.errors import DataError, EnvironmentProblem, MismatchError, UsageError
 from dataset_audit.images.dataset import open_dataset
 from dataset_audit.progress import Silent
 from dataset_audit.report.document import Report
@@ -306,11 +308,37 @@ def test_no_augmentation_means_no_crop_and_no_flip(folder: Path, tmp_path: Path)
     assert (recipe["crop_padding"], recipe["flip"]) == (0, False)
 
 
+def test_charts_show_every_example_once_and_name_n_and_seeds(folder: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        audit(folder, tmp_path / f"{name}.parquet", epochs=4, label_noise=0.2, charts=tmp_path / name)
+    made = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert {"forgetting_histogram.svg", "forgetting_histogram.png", "forgetting_hardest.csv"} <= set(made)
+    with (tmp_path / "a" / "forgetting_histogram.csv").open() as stream:
+        rows = list(csv.reader(stream))[1:]
+    assert sum(int(count) for _, count in rows) == 60
+    svg = (tmp_path / "a" / "forgetting_histogram.svg").read_text()
+    assert "n = 60" in svg
+    assert "seeds 1" in svg
+    assert svg == (tmp_path / "b" / "forgetting_histogram.svg").read_text()
+    for path in (tmp_path / "a").glob("*.png"):
+        with Image.open(path) as image:
+            assert min(image.size) > 300
+
+
+def test_charts_without_matplotlib_are_refused_before_any_work(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(EnvironmentProblem, match="matplotlib"):
+        audit(folder, tmp_path / "s.parquet", charts=tmp_path / "charts")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_estimate_is_said_once_the_pace_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 4000, 4))
-    monkeypatch.setattr(forgetting, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(story, "monotonic", lambda: float(next(clock)))
     progress = Interrupt(-1)
-    timed = forgetting._Timed(progress, total=100_000)
+    timed = story._Timed(progress, total=100_000)
     for done in range(100, 1000, 100):
         timed.advance(done)
     assert progress.notes == ["about 67 min for all runs, at the pace of the first steps"]

@@ -1,0 +1,191 @@
+"""From what was asked for to what is done: the data set after its one pass, and every choice resolved."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataset_audit.commands.forgetting.config import Config
+from dataset_audit.errors import DataError, UsageError
+from dataset_audit.progress import Progress
+from dataset_audit.train.recipes import Recipe, agreement, recipe
+
+if TYPE_CHECKING:
+    import torch
+
+    from dataset_audit.images.dataset import ImageDataset
+    from dataset_audit.images.scan import Scan
+    from dataset_audit.train.batches import Images
+
+ENOUGH_EPOCHS = 30  # a shorter run has too few forgetting events to rank by
+SMALL = 96  # pixels; the CIFAR protocol is meant for images up to about this size
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The data set after its one pass: what was found, the pixels, the labels to train on."""
+
+    dataset: ImageDataset
+    scan: Scan
+    images: Images
+    status: list[str]
+    labels: NDArray[np.int32]
+    flipped: NDArray[np.bool_]
+    rows: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Every choice made: what decides the bytes of the table, and how it is said."""
+
+    recipe: Recipe
+    model: str
+    precision: Literal["bf16", "fp32"]
+    device: torch.device
+    seeds: tuple[int, ...]
+    identity: dict[str, object]
+    recommended: dict[str, object]
+
+
+def open_images(config: Config, device: torch.device, progress: Progress) -> Opened:
+    """Open the data set, read and decode every image once, and settle which rows are trained on with which labels.
+
+    Raises:
+        UsageError: There is no such data set, or an option does not fit it.
+        DataError: Too many unreadable images, or fewer than two classes.
+        EnvironmentProblem: Images cannot be read or held.
+    """
+    from dataset_audit.images.dataset import open_dataset  # noqa: PLC0415
+    from dataset_audit.images.decode import Limits  # noqa: PLC0415
+    from dataset_audit.images.labels import flip_labels  # noqa: PLC0415
+    from dataset_audit.images.scan import check_skipped  # noqa: PLC0415
+    from dataset_audit.train.hold import Holding, hold  # noqa: PLC0415
+
+    limits = Limits(
+        max_pixels=config.max_pixels, max_file_bytes=config.max_file_bytes, background=config.background
+    )
+    dataset = open_dataset(
+        config.spec,
+        data_root=config.data_root,
+        download=config.download,
+        split=config.split,
+        seed=config.seed,
+        limits=limits,
+    )
+    for id_, text in dataset.warnings:
+        progress.warn(id_, text)
+    holding = Holding(
+        size=(config.image_size, config.image_size) if config.image_size else None,
+        resident=config.resident,
+        memory=config.memory,
+        workers=config.workers,
+        exclude=_excluded(dataset, config.exclude),
+    )
+    images, scan = hold(dataset, holding, device=device, progress=progress)
+    check_skipped(scan, config.max_skipped)
+    labels = np.asarray(dataset.labels, dtype=np.int32)
+    status = [
+        "unlabelled" if s == "ok" and label < 0 else s for s, label in zip(scan.status, labels, strict=True)
+    ]
+    rows = np.flatnonzero(np.array([s == "ok" for s in status]))
+    if len(np.unique(labels[rows])) < 2:
+        raise DataError(
+            f"{config.spec} has {len(np.unique(labels[rows]))} classes with readable images; two are the least.",
+            do="folders directly under the data set are its classes",
+        )
+    flipped = np.zeros(len(labels), dtype=bool)
+    if config.label_noise:
+        noisy, flips = flip_labels(labels[rows], config.label_noise, len(dataset.class_names), config.seed)
+        labels = labels.copy()
+        labels[rows], flipped[rows] = noisy, flips
+    return Opened(dataset, scan, images, status, labels, flipped, rows)
+
+
+def _excluded(dataset: ImageDataset, patterns: tuple[str, ...]) -> NDArray[np.bool_] | None:
+    """Return which rows a pattern names; None where nothing is excluded."""
+    if not patterns:
+        return None
+    if dataset.file_names is None:
+        raise UsageError("--exclude names files; this data set is an array.", do="leave --exclude out")
+    found = np.array([any(fnmatch(name, pattern) for pattern in patterns) for name in dataset.file_names])
+    if not found.any():
+        raise UsageError(
+            f"--exclude {', '.join(patterns)} matches no file.", do="patterns are relative to the data set"
+        )
+    return found
+
+
+def default_choice(size: tuple[int, int], channels: int, *, gpu: bool) -> tuple[str, str]:
+    """Return the (recipe, model) used when none is named.
+
+    MNIST-like images get Toneva's MNIST protocol, other grey ones a short run without augmentation. Colour images
+    get the full CIFAR protocol on a GPU and the short one with the small network on a CPU, where the full one
+    would take days.
+    """
+    if channels == 1:
+        return ("toneva-mnist", "mnist-net") if size == (28, 28) else ("fast-plain", "small")
+    if not gpu:
+        return "fast", "small"
+    return ("toneva-cifar", "resnet18") if max(size) <= SMALL else ("fast", "timm/resnet18")
+
+
+def resolve(
+    config: Config, opened: Opened, device: torch.device, precision: Literal["bf16", "fp32"]
+) -> Resolved:
+    """Choose recipe and model by data and device where none was named, and collect what decides the table's bytes.
+
+    Raises:
+        UsageError: An option contradicts the recipe.
+    """
+    names = default_choice(opened.images.size, opened.images.channels, gpu=device.type == "cuda")
+    chosen = recipe(config.recipe or names[0], config.overrides)
+    if not config.augment:
+        chosen = recipe(chosen.name, {**config.overrides, "crop_padding": "0", "flip": "false"})
+    model = config.model or (
+        names[1] if config.recipe in {None, names[0]} else _model_for(chosen.name, names[1])
+    )
+    beyond = [epoch for epoch in config.el2n_epochs if epoch > chosen.epochs]
+    if beyond:
+        raise UsageError(f"--el2n-epochs {beyond[0]} is past the last epoch, {chosen.epochs}.")
+    run_seeds = tuple(config.seed + run for run in range(config.seeds))
+    identity: dict[str, object] = {
+        "recipe": {
+            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(chosen).items()
+        },
+        "model": model,
+        "seeds": list(run_seeds),
+        "label_noise": config.label_noise,
+        "el2n_epochs": list(config.el2n_epochs),
+        "tdds": list(config.tdds) if config.tdds else None,
+        "per_run": config.per_run,
+        "precision": precision,
+        "device": device.type,
+        "compile": config.compile,
+        "image_size": list(opened.images.size),
+        "background": list(config.background),
+        "exclude": list(config.exclude),
+        "fingerprint": opened.scan.fingerprint,
+    }
+    by = "forgetting" if chosen.epochs >= ENOUGH_EPOCHS else "aum"
+    return Resolved(
+        chosen,
+        model,
+        precision,
+        device,
+        run_seeds,
+        identity,
+        {"by": by, **agreement(chosen.name, model, chosen.epochs)},
+    )
+
+
+def _model_for(recipe_name: str, otherwise: str) -> str:
+    return {
+        "toneva-cifar": "resnet18",
+        "toneva-mnist": "mnist-net",
+        "fast": "small",
+        "fast-plain": "small",
+    }.get(recipe_name, otherwise)
