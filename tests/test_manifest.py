@@ -206,11 +206,17 @@ def test_a_manifest_opens_its_data_set_as_scoring_did(tmp_path: Path, folder: Pa
     found = scan(dataset, workers=1, memory=2**30, progress=Silent())
     n = len(dataset)
     origin = Provenance(
-        spec=spec, fingerprint=found.fingerprint, n=n, class_names=dataset.class_names, opened={"split": "val"}
+        spec=spec,
+        fingerprint=found.fingerprint,
+        n=n,
+        class_names=dataset.class_names,
+        opened={"split": "val"},
     )
     data = {"index": np.arange(n), "uid": found.uid, "forgetting": np.zeros(n, np.float32)}
     scores = tmp_path / "scores.parquet"
-    ScoreTable.of(data, origin).write(scores, document=sidecar.document("scores", scores, rows=n, config={}, facts={}))
+    ScoreTable.of(data, origin).write(
+        scores, document=sidecar.document("scores", scores, rows=n, config={}, facts={})
+    )
     out = tmp_path / "manifest.parquet"
     prune.run(prune.Config(scores=scores, out=out, keep=Keep.parse("1.0"), force=True), Silent())
     Manifest.read(out).check("all")

@@ -262,7 +262,8 @@ def _write(config: Config, opened: Opened, resolved: Resolved, runs: list[Run], 
         drawing.save(charts(table, opened), config.charts, prefix="forgetting", caption=caption)
     return Report(
         command="forgetting",
-        title=f"{config.spec} · {len(dataset):,} examples · {len(runs)} runs of {resolved.recipe.epochs} epochs",
+        title=f"{config.spec} · {len(dataset):,} examples · "
+        f"{len(runs)} run{'s' * (len(runs) > 1)} of {resolved.recipe.epochs} epochs",
         items=(*lines(figures, resolved), class_table(table, dataset.class_names)),
         summary=figures,
         outputs=(Output(str(config.out), len(table), written.size, written.sha256),),
