@@ -56,7 +56,7 @@ def build(name: str, *, classes: int, channels: int, image_size: int) -> Network
         UsageError: Unknown name; near names are given.
         EnvironmentProblem: timm cannot be imported.
     """
-    check_name(name)
+    check_known(name)
     networks = importlib.import_module("dataset_audit.train.networks")
     if name in MODELS:
         make: Callable[[int, int], Network] = getattr(networks, MODELS[name].network)
@@ -64,21 +64,36 @@ def build(name: str, *, classes: int, channels: int, image_size: int) -> Network
     return _from_timm(name.removeprefix("timm/"), classes=classes, channels=channels, image_size=image_size)
 
 
-def _from_timm(name: str, *, classes: int, channels: int, image_size: int) -> Network:
+def check_known(name: str) -> None:
+    """Find out before any work whether there is such a model.
+
+    Raises:
+        UsageError: Unknown name; near names are given.
+        EnvironmentProblem: timm cannot be imported.
+    """
+    check_name(name)
+    if name in MODELS:
+        return
     try:
-        import timm  # noqa: PLC0415 - costs a second, only named models pay it
+        import timm  # noqa: PLC0415 - costs a second, only models of its own pay it
     except (ImportError, RuntimeError) as error:  # RuntimeError: torch and torchvision of different builds
         raise EnvironmentProblem(
             f"timm cannot be imported: {error}.", do="reinstall torch and torchvision together from one index"
         ) from error
-    from difflib import get_close_matches  # noqa: PLC0415
+    plain = name.removeprefix("timm/")
+    if not timm.is_model(plain):
+        from difflib import get_close_matches  # noqa: PLC0415
 
-    if not timm.is_model(name):
-        near = get_close_matches(name, [*MODELS, *timm.list_models()], n=3)
+        near = get_close_matches(plain, [*MODELS, *timm.list_models()], n=3)
         raise UsageError(
             f"No model called {name!r}" + (f"; near: {', '.join(near)}." if near else "."),
             do="audit --list models, or any name of timm.list_models()",
         )
+
+
+def _from_timm(name: str, *, classes: int, channels: int, image_size: int) -> Network:
+    import timm  # noqa: PLC0415 - as above
+
     try:
         model = timm.create_model(name, num_classes=classes, in_chans=channels, img_size=image_size)
     except TypeError:  # convolutional models take any size and no such argument

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dataset_audit.commands.forgetting.config import Config
 from dataset_audit.errors import DataError, UsageError
 from dataset_audit.progress import Progress
+from dataset_audit.train.models import check_known
 from dataset_audit.train.recipes import Recipe, agreement, recipe
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ def resolve(
     model = config.model or (
         names[1] if config.recipe in {None, names[0]} else _model_for(chosen.name, names[1])
     )
+    check_known(model)
     beyond = [epoch for epoch in config.el2n_epochs if epoch > chosen.epochs]
     if beyond:
         raise UsageError(f"--el2n-epochs {beyond[0]} is past the last epoch, {chosen.epochs}.")
