@@ -42,7 +42,10 @@ def test_nothing_heavy_is_imported_before_work_begins(arguments: tuple[str, ...]
     assert audit(*arguments, driver=driver).err.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("arguments", [("prune", "--keep", "0.5"), ("forgetting", "digits", "--seeds", "0")])
+@pytest.mark.parametrize(
+    "arguments",
+    [("prune", "--keep", "0.5"), ("forgetting", "digits", "--seeds", "0"), ("forgetting", "cifra10")],
+)
 def test_torch_is_not_imported_for_prune_or_for_a_wrong_argument(
     arguments: tuple[str, ...], audit, scores
 ) -> None:

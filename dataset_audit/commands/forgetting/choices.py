@@ -52,24 +52,20 @@ class Resolved:
     recommended: dict[str, object]
 
 
-def open_images(config: Config, device: torch.device, progress: Progress) -> Opened:
-    """Open the data set, read and decode every image once, and settle which rows are trained on with which labels.
+def open_spec(config: Config) -> ImageDataset:
+    """Open the data set that is named; before torch is imported, so that a wrong name is told at once.
 
     Raises:
         UsageError: There is no such data set, or an option does not fit it.
-        DataError: Too many unreadable images, or fewer than two classes.
-        EnvironmentProblem: Images cannot be read or held.
+        DataError: It is no data set of pictures.
     """
     from dataset_audit.images.dataset import open_dataset  # noqa: PLC0415
     from dataset_audit.images.decode import Limits  # noqa: PLC0415
-    from dataset_audit.images.labels import flip_labels  # noqa: PLC0415
-    from dataset_audit.images.scan import check_skipped  # noqa: PLC0415
-    from dataset_audit.train.hold import Holding, hold  # noqa: PLC0415
 
     limits = Limits(
         max_pixels=config.max_pixels, max_file_bytes=config.max_file_bytes, background=config.background
     )
-    dataset = open_dataset(
+    return open_dataset(
         config.spec,
         data_root=config.data_root,
         download=config.download,
@@ -77,6 +73,20 @@ def open_images(config: Config, device: torch.device, progress: Progress) -> Ope
         seed=config.seed,
         limits=limits,
     )
+
+
+def read_images(config: Config, dataset: ImageDataset, device: torch.device, progress: Progress) -> Opened:
+    """Read and decode every image once, and settle which rows are trained on with which labels.
+
+    Raises:
+        UsageError: An option does not fit the data set.
+        DataError: Too many unreadable images, or fewer than two classes.
+        EnvironmentProblem: Images cannot be read or held.
+    """
+    from dataset_audit.images.labels import flip_labels  # noqa: PLC0415
+    from dataset_audit.images.scan import check_skipped  # noqa: PLC0415
+    from dataset_audit.train.hold import Holding, hold  # noqa: PLC0415
+
     for id_, text in dataset.warnings:
         progress.warn(id_, text)
     holding = Holding(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dataset_audit.commands.forgetting.choices import Opened, Resolved, open_images, resolve
+from dataset_audit.commands.forgetting.choices import Opened, Resolved, open_spec, read_images, resolve
 from dataset_audit.commands.forgetting.config import Config
 from dataset_audit.commands.forgetting.said import charts, class_table, lines
 from dataset_audit.progress import Progress
@@ -39,6 +39,7 @@ def run(config: Config, progress: Progress) -> Report:
     files.check_writable(config.out)
     if config.charts is not None:
         drawing.available()
+    dataset = open_spec(config)
     from dataset_audit.train.device import choose_device, choose_precision, prepare  # noqa: PLC0415 - torch
 
     device = choose_device(config.device)
@@ -46,7 +47,7 @@ def run(config: Config, progress: Progress) -> Report:
     with nullcontext() if config.dry_run else files.locked(config.out):
         if not config.dry_run:
             files.sweep(config.out, sidecar.sidecar_path(config.out))
-        opened = open_images(config, device, progress)
+        opened = read_images(config, dataset, device, progress)
         resolved = resolve(config, opened, device, choose_precision(config.precision, device))
         folder = (config.checkpoint_dir or config.out.parent) / f".{config.out.name}.runs"
         standing = outputs.standing(config.out, "scores", resolved.identity, force=config.force)
