@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 WAITING = (
@@ -105,3 +107,26 @@ def test_a_shell_loop_stops_with_the_command(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     out, _ = process.communicate(timeout=30)
     assert out == b""
+
+
+def test_a_stopped_training_goes_on_where_it_was(audit, tmp_path: Path) -> None:
+    generator = np.random.default_rng(1)
+    labels = np.arange(90) % 3
+    images = generator.integers(0, 90, (90, 8, 8)) + 60 * labels[:, None, None]
+    np.savez(tmp_path / "drawn.npz", x=images.astype(np.uint8), y=labels)
+    arguments = ["forgetting", "drawn.npz", "--epochs", "40", "--batch-size", "30"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dataset_audit", *arguments],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    until = time.monotonic() + 60
+    while not list(tmp_path.glob(".scores.parquet.runs/*epoch-*")) and time.monotonic() < until:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (143, b""), err
+    assert b"the same command goes on where it was" in err
+    assert not (tmp_path / "scores.parquet").exists()
+    done = audit(*arguments, "--json")
+    assert "resumed seed-1 after epoch" in done.err
+    assert 0 < json.loads(done.out)["result"]["recomputed"]["epochs_trained"] < 40
