@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from dataset_audit.progress import Progress
@@ -57,7 +58,7 @@ def run(
     """Train once with a recorder watching, or pick up where an interrupted call of the same configuration was.
 
     The per-example columns are a function of the task, recipe and settings alone: on a CPU a run that was killed
-    any number of times gives the same bytes as one that was not. At most ``checkpoint_every`` epochs are repeated.
+    any number of times gives the same bytes as one that was not, as long as the number of threads is the same. At most ``checkpoint_every`` epochs are repeated.
 
     Raises:
         DataError: The loss diverged, or every checkpoint is damaged.
@@ -85,7 +86,12 @@ def run(
             for indices, logits in predict(task, state, task.rows):
                 recorder.update_checkpoint(indices, logits, task.labels[indices])
         if state.epoch % settings.checkpoint_every == 0 and state.epoch < recipe.epochs:
-            packed = {"config": settings.digest, "fit": state.pack(), "recorder": recorder.state_dict()}
+            packed = {
+                "config": settings.digest,
+                "threads": torch.get_num_threads(),
+                "fit": state.pack(),
+                "recorder": recorder.state_dict(),
+            }
             checkpoint.save(settings.folder, name, state.epoch, packed)
 
     fit(task, recipe, state, observe=recorder.update, after_epoch=after_epoch, progress=progress)
@@ -106,6 +112,12 @@ def _resume(state: State, recorder: Recorder, settings: Settings, name: str, pro
     state.unpack(packed["fit"])  # type: ignore[arg-type]  # plain containers, as packed above
     recorder.load_state_dict(packed["recorder"])  # type: ignore[arg-type]
     progress.note(f"resumed {name} after epoch {epoch}")
+    threads = torch.get_num_threads()
+    if packed.get("threads") != threads:  # sums are split among threads, so their last digits differ
+        progress.warn(
+            "W-threads",
+            f"begun with {packed.get('threads')} threads, resumed with {threads}: last digits may differ",
+        )
 
 
 def _history(text: str) -> History:

@@ -142,6 +142,19 @@ def test_a_run_interrupted_anywhere_and_resumed_gives_the_same_bytes(
         assert report.recomputed["epochs_trained"] < 6
 
 
+def test_resuming_with_another_number_of_threads_is_warned_of(folder: Path, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt):
+        audit(folder, tmp_path / "s.parquet", progress=Interrupt(9))
+    progress = Silent()
+    try:
+        torch.set_num_threads(threads + 1)
+        audit(folder, tmp_path / "s.parquet", progress=progress)
+    finally:
+        torch.set_num_threads(threads)
+    assert [id_ for id_, _ in progress.warnings] == ["W-threads"]
+
+
 def test_streaming_gives_the_same_bytes_as_resident(folder: Path, tmp_path: Path) -> None:
     for how in ("yes", "no"):
         audit(folder, tmp_path / f"{how}.parquet", resident=how)
