@@ -12,7 +12,6 @@ Anything else that escapes is a bug of ours and exits 70; signals exit 128 + the
 
 from __future__ import annotations
 
-import signal
 from typing import ClassVar, Final
 
 
@@ -103,8 +102,8 @@ EXIT_CODES: Final[dict[int, str]] = {
     DataError.exit_code: "the bytes of an input are bad",
     EnvironmentProblem.exit_code: "the machine does not provide: disk, memory, device, permission, extra, a lock",
     AuditError.exit_code: "a bug of ours; the message says where the traceback was written",
-    128 + signal.SIGHUP: "stopped by SIGHUP (the terminal was closed)",
-    128 + signal.SIGINT: "stopped by SIGINT (Ctrl-C)",
-    128 + signal.SIGPIPE: "whoever read stdout stopped reading; files are complete",
-    128 + signal.SIGTERM: "stopped by SIGTERM",
+    129: "stopped by SIGHUP (the terminal was closed)",
+    130: "stopped by SIGINT (Ctrl-C)",
+    141: "whoever read stdout stopped reading; files are complete",
+    143: "stopped by SIGTERM",
 }

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -222,6 +223,17 @@ def _settings(command: str, said: Mapping[str, object]) -> Settings:
         raise UsageError(
             f"{options[needed].metavar} is missing: {options[needed].help}.", do=f"audit {command} --help"
         )
+    return found
+
+
+def misspelt(command: str, environment: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return each variable that is nearly one of ours with the one it is near; those of others are their business."""
+    options = [*options_of(COMMANDS[command].sections).values(), *GLOBAL.values()]
+    known = {option.variable for option in options if option.variable}
+    found = []
+    for name in sorted(environment):
+        if name.startswith("AUDIT_") and name not in known:
+            found += [(name, near) for near in get_close_matches(name, known, n=1, cutoff=0.8)]
     return found
 
 

@@ -26,7 +26,7 @@ from dataset_audit.errors import AuditError, EnvironmentProblem, Terminated
 from dataset_audit.report import machine, markdown, terminal
 from dataset_audit.report.document import Report
 
-CLOSED_PIPE = 128 + signal.SIGPIPE
+CLOSED_PIPE = 141  # as if by SIGPIPE
 INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -107,6 +107,10 @@ class _Session:
         )
         talk.environment = call.settings.environment
         self._talk = talk
+        if self._look.verbose:
+            talk.note(self._repeat)
+        for variable, known in app.misspelt(call.command, os.environ):
+            talk.warn("W-environment", f"{variable} is not heeded; did you mean {known}?")
         told = {**call.settings.values, "command": call.settings.command}
         stray = io.StringIO()  # of libraries that print; stdout carries the result alone
         try:
@@ -174,7 +178,7 @@ def _guess(arguments: Sequence[str]) -> Look:
 
 def _listen(session: _Session) -> None:
     """Let signals and threads end the run in an orderly way; a second signal ends it at once."""
-    ending = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    ending = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
     listened = {
         number for number in ending if signal.getsignal(number) is not signal.SIG_IGN
     }  # nohup stays nohup

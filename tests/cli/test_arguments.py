@@ -167,3 +167,18 @@ def test_a_configuration_is_obeyed_and_a_sidecar_repeats_its_run_g12(audit, scor
     (tmp_path / "manifest.audit.json").rename(tmp_path / "other.audit.json")
     assert "30 of 60" in audit("prune", "--config", "other.audit.json").out
     assert (tmp_path / "manifest.parquet").read_bytes() == table
+
+
+def test_a_variable_that_is_nearly_ours_is_named_and_others_are_left_alone_g12(audit, scores) -> None:
+    done = audit("prune", AUDIT_DATAROOT="x", AUDIT_LOG_LEVEL="9")
+    assert done.code == 0
+    assert "warning[W-environment]: AUDIT_DATAROOT is not heeded; did you mean AUDIT_DATA_ROOT?" in done.err
+    assert "AUDIT_LOG_LEVEL" not in done.err
+
+
+def test_verbose_says_the_settings_in_full(audit, scores, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("[prune]\nkeep = 0.5\n")
+    assert (
+        "audit prune --keep 0.5 --policy random"
+        in audit("prune", "--policy", "random", "--config", "a.toml", "-v").err
+    )

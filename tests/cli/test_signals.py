@@ -120,7 +120,7 @@ def test_a_stopped_training_goes_on_where_it_was(audit, tmp_path: Path) -> None:
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     until = time.monotonic() + 60
-    while not list(tmp_path.glob(".scores.parquet.runs/*epoch-*")) and time.monotonic() < until:
+    while not list(tmp_path.glob(".scores.parquet.runs/seed-1.epoch-*.ckpt")) and time.monotonic() < until:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGTERM)
     out, err = process.communicate(timeout=30)
@@ -130,3 +130,25 @@ def test_a_stopped_training_goes_on_where_it_was(audit, tmp_path: Path) -> None:
     done = audit(*arguments, "--json")
     assert "resumed seed-1 after epoch" in done.err
     assert 0 < json.loads(done.out)["result"]["recomputed"]["epochs_trained"] < 40
+
+
+def test_work_that_stands_still_shows_where_and_goes_on(audit) -> None:
+    driver = (
+        "import time\n"
+        "from dataset_audit.cli import progress\n"
+        "from dataset_audit.commands import prune\n"
+        "from dataset_audit.report.document import Report\n"
+        "progress.STUCK = 0.5\n"
+        "def stands_still(config, talk):\n"
+        "    talk.start('read', 10, 'images')\n"
+        "    time.sleep(1.5)\n"
+        "    talk.finish()\n"
+        "    return Report('prune', 'done')\n"
+        "prune.run = stands_still\n"
+        "from dataset_audit.cli import main\n"
+        "main()\n"
+    )
+    done = audit("prune", driver=driver)
+    assert done.code == 0
+    assert "Timeout" in done.err
+    assert "in stands_still" in done.err
