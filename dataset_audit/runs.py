@@ -57,8 +57,9 @@ def run(
 ) -> Run:
     """Train once with a recorder watching, or pick up where an interrupted call of the same configuration was.
 
-    The per-example columns are a function of the task, recipe and settings alone: on a CPU a run that was killed
-    any number of times gives the same bytes as one that was not, as long as the number of threads is the same. At most ``checkpoint_every`` epochs are repeated.
+    The per-example columns are a function of the task, recipe, settings and number of threads alone: on a CPU a run
+    that was killed any number of times gives the same bytes as one that was not. At most ``checkpoint_every`` epochs
+    are repeated.
 
     Raises:
         DataError: The loss diverged, or every checkpoint is damaged.

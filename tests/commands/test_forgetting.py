@@ -152,7 +152,7 @@ def test_resuming_with_another_number_of_threads_is_warned_of(folder: Path, tmp_
         audit(folder, tmp_path / "s.parquet", progress=progress)
     finally:
         torch.set_num_threads(threads)
-    assert [id_ for id_, _ in progress.warnings] == ["W-threads"]
+    assert "W-threads" in [id_ for id_, _ in progress.warnings]
 
 
 def test_streaming_gives_the_same_bytes_as_resident(folder: Path, tmp_path: Path) -> None:
