@@ -116,10 +116,11 @@ def run(config: Config, progress: Progress) -> Report:
     policy = auto(config.keep.count(scored) / scored) if config.policy == "auto" else config.policy
     ranked = _rank(config, table, policy, excluded, progress)
     count = config.keep.count(len(ranked.rows))
-    chosen = _choose(config, ranked, policy, count)
+    options = _options(config, table, 1 - count / len(ranked.rows))
+    chosen = _choose(config, ranked, policy, count, options)
     selection = _selection(config, table, ranked, chosen)
     _check_classes(config, table, ranked, chosen)
-    identity = _identity(config, ranked, policy, count)
+    identity = _identity(config, ranked, policy, count, options)
     report = _report(config, table, ranked, selection, policy=policy, identity=identity)
     if config.dry_run:
         return report
@@ -277,15 +278,8 @@ def _embeddings(config: Config, n: int, rows: NDArray[np.int64]) -> NDArray[np.f
     return vectors[rows]
 
 
-def _choose(config: Config, ranked: _Ranked, policy_name: str, count: int) -> Chosen:
+def _choose(config: Config, ranked: _Ranked, policy_name: str, count: int, options: Options) -> Chosen:
     policy, candidates = POLICIES[policy_name], ranked.candidates
-    options = Options(
-        skip=config.skip,
-        beta=config.beta,
-        strata=config.strata,
-        table=_table_of(config),
-        pruned=1 - count / len(candidates),
-    )
     left = np.arange(len(candidates))
     noisy = np.zeros(len(candidates), dtype=bool)
     if config.drop_noisy:
@@ -314,9 +308,17 @@ def _choose(config: Config, ranked: _Ranked, policy_name: str, count: int) -> Ch
     return Chosen(left[chosen.kept], reason, stratum)
 
 
-def _table_of(config: Config) -> str:
-    name = (config.dataset or "").replace("-", "")
-    return name if name in BETAS else "cifar10"
+def _options(config: Config, table: ScoreTable, pruned: float) -> Options:
+    """Return what the policy is told; ccs's published cutoffs go by the data set's name, CIFAR-10's otherwise."""
+    spec = config.dataset or (table.provenance.spec if table.provenance else "")
+    name = Path(spec).name.replace("-", "").lower()
+    return Options(
+        skip=config.skip,
+        beta=config.beta,
+        strata=config.strata,
+        table=name if name in BETAS else "cifar10",
+        pruned=pruned,
+    )
 
 
 def _selection(config: Config, table: ScoreTable, ranked: _Ranked, chosen: Chosen) -> Selection:
@@ -366,7 +368,9 @@ def _class_name(table: ScoreTable, label: int) -> str:
     return names[label] if 0 <= label < len(names) else str(label)
 
 
-def _identity(config: Config, ranked: _Ranked, policy: str, count: int) -> dict[str, object]:
+def _identity(
+    config: Config, ranked: _Ranked, policy: str, count: int, options: Options
+) -> dict[str, object]:
     return {
         "scores_sha256": files.sha256_file(config.scores),
         "keep": config.keep.text,
@@ -375,7 +379,7 @@ def _identity(config: Config, ranked: _Ranked, policy: str, count: int) -> dict[
         "by": list(ranked.by),
         "hard": list(ranked.candidates.hard),
         "skip": config.skip,
-        "beta": config.beta,
+        "beta": options.beta_or_default() if policy == "ccs" else None,
         "strata": config.strata,
         "embeddings_sha256": files.sha256_file(config.embeddings) if config.embeddings else None,
         "balance": config.balance,

@@ -345,3 +345,13 @@ def test_uid_words_are_the_halves_of_the_uid() -> None:
         for u in uids
     ]
     assert words.tolist() == wanted
+
+
+@pytest.mark.parametrize(
+    ("spec", "beta"), [("data/cifar10", 0.1), ("cifar100", 0.2), ("photos", 0.1), ("ImageNet", 0.2)]
+)
+def test_the_published_cutoff_goes_by_the_data_set_s_name(tmp_path: Path, spec: str, beta: float) -> None:
+    scores = write(tmp_path / "s.parquet", spec=spec)
+    report, _ = prune(tmp_path, "0.3", scores=scores, policy="ccs")
+    assert report.summary["beta"] == pytest.approx(beta)
+    assert report.summary["dropped"]["beta"] == int(beta * N)  # type: ignore[index]
