@@ -45,7 +45,7 @@ def audit(tmp_path: Path) -> Audit:
         done = subprocess.run(
             [sys.executable, *program, *map(str, arguments)],
             cwd=tmp_path,
-            env=_environment(environment),
+            env=_environment({"TMPDIR": str(tmp_path), **environment}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=100,
