@@ -16,6 +16,11 @@ from dataset_audit.tables.scores import ScoreTable
 CAPTION = "(label · forgetting · index)"
 
 
+def percent(share: float) -> str:
+    """Return a share as it is printed everywhere: ``31.3 %``."""
+    return f"{100 * share:.1f} %"
+
+
 def lines(figures: Mapping[str, object], resolved: Resolved) -> tuple[Line | Note, ...]:
     """Return the figures of the summary in words, most important first."""
     runs = len(resolved.seeds)
@@ -23,16 +28,16 @@ def lines(figures: Mapping[str, object], resolved: Resolved) -> tuple[Line | Not
     told: list[Line | Note] = []
     for label, key in (("unforgettable", "unforgettable"), ("never learned", "never_learned")):
         count, share = int(figures[f"{key}_count"]), float(figures[f"{key}_all_runs"])  # type: ignore[call-overload,arg-type]
-        cells = [every, f"{count:,}", f"{share:.1%}"]
+        cells = [every, f"{count:,}", percent(share)]
         if runs > 1:
             each = figures[f"{key}_per_run"]
-            cells += ["per run", f"{min(each):.1%} to {max(each):.1%}"]  # type: ignore[call-overload]
+            cells += ["per run", f"{percent(min(each))} to {percent(max(each))}"]  # type: ignore[call-overload]
         told.append(Line(label, tuple(cells)))
     told.append(
         Line(
             "forgetting events",
             (
-                f"{figures['tie_share_zero']:.1%} tie at zero",
+                f"{percent(float(figures['tie_share_zero']))} tie at zero",  # type: ignore[arg-type]
                 f"mean {figures['events_mean']:.2f}",
                 f"highest {figures['events_max']:g}",
             ),
@@ -75,8 +80,8 @@ def class_table(table: ScoreTable, class_names: Sequence[str]) -> Table:
                     (
                         name,
                         f"{mine.sum():,}",
-                        f"{unforgettable[mine].mean():.1%}",
-                        f"{never[mine].mean():.1%}",
+                        percent(unforgettable[mine].mean()),
+                        percent(never[mine].mean()),
                         f"{events[mine].mean():.2f}",
                         f"{aum[mine].mean():.2f}",
                     ),
