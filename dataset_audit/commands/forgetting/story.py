@@ -40,15 +40,17 @@ def run(config: Config, progress: Progress) -> Report:
     if config.charts is not None:
         drawing.available()
     dataset = open_spec(config)
-    from dataset_audit.train.device import choose_device, choose_precision, prepare  # noqa: PLC0415 - torch
+    from dataset_audit.train import device as machine  # noqa: PLC0415 - torch
 
-    device = choose_device(config.device)
-    prepare(device, allocator=config.allocator)
+    device = machine.choose_device(config.device)
+    machine.prepare(device, allocator=config.allocator)
     with nullcontext() if config.dry_run else files.locked(config.out):
         if not config.dry_run:
             files.sweep(config.out, sidecar.sidecar_path(config.out))
         opened = read_images(config, dataset, device, progress)
-        resolved = resolve(config, opened, device, choose_precision(config.precision, device))
+        resolved = resolve(config, opened, device, machine.choose_precision(config.precision, device))
+        height, width = opened.images.size
+        machine.suit_threads(resolved.recipe.batch_size * height * width)
         folder = (config.checkpoint_dir or config.out.parent) / f".{config.out.name}.runs"
         standing = outputs.standing(config.out, "scores", resolved.identity, force=config.force)
         files.check_writable(config.out, need_bytes=len(opened.dataset) * BYTES_PER_ROW)
