@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from dataset_audit.errors import EnvironmentProblem, UsageError
+from dataset_audit.errors import DataError, EnvironmentProblem, UsageError
 
 _BLOCK: Final = 1 << 20
 
@@ -113,7 +113,7 @@ def publish(
             {**(document or {}), "sha256": facts["table"].sha256}, sort_keys=True, indent=2, allow_nan=False,
             ensure_ascii=False,
         )  # fmt: skip
-        _write_all(temp, text.encode("utf-8", "surrogateescape") + b"\n")
+        _write_all(temp, text.encode("utf-8", "backslashreplace") + b"\n")  # \udcff is JSON for itself
 
     _publish([(table, first)] if document is None else [(table, first), (beside, second)])
     return facts["table"]
@@ -139,7 +139,8 @@ def _publish(targets: list[tuple[Path, Callable[[Path], None]]]) -> None:
         raise problem(error, current, "write") from error
     finally:
         for temp, _ in temps:
-            temp.unlink(missing_ok=True)
+            with suppress(OSError):  # the next run sweeps it; the error that led here says more
+                temp.unlink(missing_ok=True)
 
 
 def _write_all(path: Path, data: bytes) -> None:
@@ -179,7 +180,21 @@ def _followed(target: Path) -> Path:
     folder, link = target.parent.stat(), target.lstat()
     if folder.st_mode & stat.S_ISVTX and folder.st_mode & stat.S_IWOTH and link.st_uid != os.getuid():
         raise PermissionError(errno.EPERM, "a link of another user in a world-writable folder", str(target))
-    return target.resolve()
+    return resolved(target)
+
+
+def resolved(path: Path) -> Path:
+    """Return the file that a path leads to through links, whether it exists or not.
+
+    Raises:
+        EnvironmentProblem: The links lead in a circle.
+    """
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:  # Python before 3.13 raises RuntimeError for a circle
+        raise EnvironmentProblem(
+            f"{path} leads nowhere: its links go in a circle.", do="another name"
+        ) from error
 
 
 def _is_device(path: Path) -> bool:
@@ -197,7 +212,8 @@ def check_writable(path: Path, *, need_bytes: int = 0) -> None:
         need_bytes: An estimate of its size, compared with the free space.
 
     Raises:
-        UsageError: The parent is missing, or the path is a folder, ``-`` or ends in a format we do not write.
+        UsageError: The parent is missing, or the path is a folder, a pipe or ``-``, or ends in a format we do not
+            write.
         EnvironmentProblem: No permission, read-only, or too little space.
     """
     if str(path) == "-":
@@ -208,19 +224,17 @@ def check_writable(path: Path, *, need_bytes: int = 0) -> None:
                 f"{path} is a device and cannot hold a table.", do="--out with a file name"
             )
         return
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder.", do="--out with a file name")
-    if path.suffix != ".parquet":
-        raise UsageError(
-            f"{path}: tables are written as Parquet.", do=f"--out {path.with_suffix('.parquet')}"
-        )
-    parent = path.parent
-    if not parent.is_dir():
-        raise UsageError(f"The folder {parent} does not exist.", do=f"mkdir -p {parent}")
-    probe = parent / f".{path.name}.{secrets.token_hex(6)}.tmp"
+    _check_kind(path)
+    parents = {path.parent: path.name, resolved(path).parent: resolved(path).name}  # sidecar and table
+    for parent in parents:
+        if not parent.is_dir():
+            raise UsageError(f"The folder {parent} does not exist.", do=f"mkdir -p {parent}")
     try:
-        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
-        probe.unlink()
+        for parent, name in parents.items():
+            probe = parent / f".{name}.{secrets.token_hex(6)}.tmp"
+            os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+            probe.unlink(missing_ok=True)  # whoever holds the lock may have swept it
+        parent = resolved(path).parent
         free = os.statvfs(parent)
     except OSError as error:
         raise problem(error, path, "write") from error
@@ -230,6 +244,42 @@ def check_writable(path: Path, *, need_bytes: int = 0) -> None:
             do="free some space, or --out elsewhere",
             id="E-disk",
         )
+
+
+def _check_kind(path: Path) -> None:
+    try:
+        exists, is_dir, is_file = path.exists(), path.is_dir(), path.is_file()
+    except OSError as error:  # a name too long, a folder that may not be entered
+        raise problem(error, path, "write") from error
+    if is_dir:
+        raise UsageError(f"{path} is a folder.", do="--out with a file name")
+    if path.suffix != ".parquet":
+        raise UsageError(
+            f"{path}: tables are written as Parquet.", do=f"--out {path.with_suffix('.parquet')}"
+        )
+    if exists and not is_file:
+        raise UsageError(f"{path} is no file and cannot hold a table.", do="--out with another name")
+
+
+@contextmanager
+def steady(path: Path) -> Iterator[None]:
+    """Read ``path`` in several steps as if in one.
+
+    Raises:
+        DataError: It was replaced or changed meanwhile.
+    """
+    before = _state(path)
+    yield
+    if before is not None and _state(path) != before:
+        raise DataError(f"{path} was changed while it was read.", do="the same command again")
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
 @contextmanager
@@ -242,7 +292,8 @@ def locked(path: Path) -> Iterator[None]:
     if _is_device(path):
         yield
         return
-    lock = path.with_name(f".{path.name}.lock")
+    final = resolved(path)  # two links to one file are one output
+    lock = final.with_name(f".{final.name}.lock")
     try:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     except OSError as error:
@@ -272,20 +323,30 @@ def sweep(table: Path, sidecar: Path) -> None:
 
     A sidecar's temporary file that states the hash of the table as it is was complete but for its rename: it is
     rolled forward. Every other temporary file of the two outputs is removed.
+
+    Raises:
+        EnvironmentProblem: The folder cannot be written.
     """
     if _is_device(table):
         return
-    table, sidecar = table.resolve(), sidecar.resolve()
-    for temp in table.parent.glob(f".{_escaped(sidecar.name)}.????????????.tmp"):
-        try:
-            states = json.loads(temp.read_bytes()).get("sha256")
-        except (ValueError, AttributeError, OSError):
-            states = None
-        if states is not None and table.is_file() and states == sha256_file(table):
-            temp.replace(sidecar)
-    for name in (table.name, sidecar.name):
-        for temp in table.parent.glob(f".{_escaped(name)}.????????????.tmp"):
+    table, sidecar = resolved(table), resolved(sidecar)
+    try:
+        for temp in _temps(sidecar):
+            try:
+                states = json.loads(temp.read_bytes()).get("sha256")
+            except (ValueError, AttributeError, RecursionError):
+                states = None
+            if states is not None and table.is_file() and states == sha256_file(table):
+                temp.replace(sidecar)
+                _sync_folder(sidecar.parent)
+        for temp in (*_temps(table), *_temps(sidecar)):
             temp.unlink(missing_ok=True)
+    except OSError as error:
+        raise problem(error, table, "write") from error
+
+
+def _temps(target: Path) -> list[Path]:
+    return list(target.parent.glob(f".{_escaped(target.name)}.????????????.tmp"))
 
 
 def _escaped(name: str) -> str:

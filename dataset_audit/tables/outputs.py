@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from dataset_audit.errors import AuditError, EnvironmentProblem, MismatchError, UsageError
+from dataset_audit.errors import DataError, EnvironmentProblem, MismatchError, UsageError
 from dataset_audit.tables import files, parquet, sidecar
 
 NOTE = "config.json"  # in a folder of unfinished work: whose it is
@@ -30,35 +30,71 @@ def standing(table: Path, format_name: str, identity: Mapping[str, object], *, f
         ``absent`` if there is none.
 
     Raises:
-        UsageError: The file is not ours; never overwritten, whatever ``force`` says.
+        UsageError: The file or what lies where its sidecar goes is not ours; never overwritten, whatever ``force``
+            says.
+        NewerError: A newer version made it.
         MismatchError: It holds another configuration and ``force`` was not given; names each differing field.
     """
-    if not table.exists() or not table.is_file():  # /dev/null is no table
+    if table.is_char_device():  # /dev/null holds nothing
         return "absent"
-    try:
-        ours = parquet.metadata(table).get("audit.format") == format_name
-    except AuditError:
-        ours = False
-    if not ours:
+    document = _beside(table, format_name)
+    if not table.exists():
+        return "absent"
+    if not _ours(table, format_name):
         raise UsageError(
             f"{table} exists and is no {format_name} table of audit; it is never overwritten.",
             do="--out with another name",
         )
-    try:
-        document = sidecar.read(table)
-    except AuditError:  # an interrupted write left a table without its sidecar: nothing to protect
-        return "replaceable"
-    if document.get("sha256") != files.sha256_file(table):
-        return "replaceable"
+    if force or document is None or not _states(document, table):
+        return "replaceable"  # without its own sidecar it is an interrupted write: nothing to protect
     different = differences(document.get("config"), identity)
-    if force:
-        return "replaceable"
     if different:
         raise MismatchError(
             f"{table} holds another run: {'; '.join(different)}.",
             do="--out with another name, or --force to replace it",
         )
     return "finished"
+
+
+def _ours(table: Path, format_name: str) -> bool:
+    try:
+        return table.is_file() and parquet.metadata(table).get("audit.format") == format_name
+    except DataError:
+        return False
+
+
+def _beside(table: Path, format_name: str) -> dict[str, object] | None:
+    """Return the sidecar that is there, None where there is none that can be read.
+
+    Raises:
+        UsageError: What lies there is another table's, or no sidecar at all though there is no table.
+        NewerError: A newer version wrote it.
+    """
+    path = sidecar.sidecar_path(table)
+    try:
+        document = sidecar.read(table)
+    except FileNotFoundError:
+        return None
+    except sidecar.NewerError:
+        raise
+    except DataError as error:
+        if table.exists() and path.is_file():  # damaged, and made again together with its table
+            return None
+        raise _foreign(path) from error
+    renamed = document.get("table") != table.name
+    if document.get("format") != format_name or (renamed and not _states(document, table)):
+        raise _foreign(path)
+    return document
+
+
+def _states(document: Mapping[str, object], table: Path) -> bool:
+    return table.is_file() and document.get("sha256") == files.sha256_file(table)
+
+
+def _foreign(path: Path) -> UsageError:
+    return UsageError(
+        f"{path} exists and belongs to something else; it is never overwritten.", do="--out with another name"
+    )
 
 
 def bind(folder: Path, identity: Mapping[str, object], *, force: bool) -> None:

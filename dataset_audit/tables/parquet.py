@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,19 +19,21 @@ _DICTIONARY = ("class_name", "split", "status", "error", "source", "reason")
 
 def write(path: Path, table: pa.Table, metadata: Mapping[str, str]) -> None:
     """Write ``table`` with footer ``metadata``; equal tables give equal bytes. Only ever to a temporary path."""
-    kept = table.replace_schema_metadata({key: metadata[key] for key in sorted(metadata)})
-    pq.write_table(
-        kept,
-        path,
-        version="2.6",
-        data_page_version="2.0",
-        compression="zstd",
-        compression_level=3,
-        write_page_checksum=True,
-        row_group_size=2**20,
-        use_dictionary=[name for name in kept.column_names if name in _DICTIONARY],
-        store_schema=True,
-    )
+    footer = {key: metadata[key].encode("utf-8", "backslashreplace") for key in sorted(metadata)}
+    kept = table.replace_schema_metadata(footer)
+    with pa.OSFile(os.fsencode(path), "wb") as sink:  # as bytes: a name need not be UTF-8
+        pq.write_table(
+            kept,
+            sink,
+            version="2.6",
+            data_page_version="2.0",
+            compression="zstd",
+            compression_level=3,
+            write_page_checksum=True,
+            row_group_size=2**20,
+            use_dictionary=[name for name in kept.column_names if name in _DICTIONARY],
+            store_schema=True,
+        )
 
 
 def _opened(path: Path) -> pq.ParquetFile:
@@ -44,11 +48,12 @@ def _opened(path: Path) -> pq.ParquetFile:
         raise UsageError(f"{path} is not a file.", do="name a Parquet file")
     try:
         return pq.ParquetFile(
-            pa.OSFile(str(path), "rb"), page_checksum_verification=True, arrow_extensions_enabled=False
+            pa.OSFile(os.fsencode(path), "rb"),
+            page_checksum_verification=True,
+            arrow_extensions_enabled=False,
         )
-    except PermissionError as error:
-        raise files.problem(error, path, "read") from error
     except (pa.ArrowException, OSError, ValueError) as error:
+        _raise_of_machine(error, path)
         raise DataError(
             f"{path} is not a readable Parquet file: {_first_line(error)}.", where=str(path)
         ) from error
@@ -64,21 +69,41 @@ def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """
     opened = _opened(path)
     names = opened.schema_arrow.names
-    if len(set(names)) != len(names):
-        raise DataError(
-            f"{path} has a column twice.", where=", ".join(n for n in names if names.count(n) > 1)
-        )
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise DataError(f"{path} has a column twice.", where=", ".join(twice[:5]))
+    wanted = names if columns is None else list(columns)
     try:
-        table = opened.read(columns=None if columns is None else list(columns), use_threads=False)
-        table.validate(full=True)
+        return _pages(opened, wanted)
     except MemoryError as error:
         raise EnvironmentProblem(f"{path} does not fit in memory.", where=str(path)) from error
     except (pa.ArrowException, OSError, ValueError) as error:
+        _raise_of_machine(error, path)
+        bad = next((name for name in wanted if not _readable(opened, name)), "")
         raise DataError(
-            f"{path} is damaged (checksum or values): {_first_line(error)}.",
+            f"{path} is damaged (checksum or values){' in column ' * bool(bad)}{bad}: {_first_line(error)}.",
             do="make it again, or restore it",
         ) from error
+
+
+def _pages(opened: pq.ParquetFile, names: Sequence[str]) -> pa.Table:
+    table = opened.read(columns=list(names), use_threads=False)
+    table.validate(full=True)
     return table
+
+
+def _readable(opened: pq.ParquetFile, name: str) -> bool:
+    try:
+        _pages(opened, [name])
+    except (pa.ArrowException, OSError, ValueError):
+        return False
+    return True
+
+
+def _raise_of_machine(error: Exception, path: Path) -> None:
+    """Raise what the system says as the machine's fault; arrow's own errors, damage, carry no number."""
+    if isinstance(error, OSError) and error.errno:
+        raise files.problem(error, path, "read") from error
 
 
 def metadata(path: Path) -> dict[str, str]:

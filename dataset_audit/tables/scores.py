@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
-from dataset_audit.errors import DataError, UsageError
+from dataset_audit.errors import DataError, MismatchError, UsageError
 from dataset_audit.tables import files, parquet, sidecar
 
 Hard = Literal["high", "low"]
@@ -192,13 +192,30 @@ class Provenance:
                 spec=footer["audit.spec"],
                 fingerprint=footer["audit.fingerprint"],
                 n=int(footer["audit.n"]),
-                class_names=tuple(json.loads(footer["audit.class_names"])),
-                seeds=tuple(json.loads(footer.get("audit.seeds", "[]"))),
-                recommended=json.loads(footer.get("audit.recommended", "{}")),
-                opened=json.loads(footer.get("audit.opened", "{}")),
+                class_names=tuple(_list(footer["audit.class_names"], str)),
+                seeds=tuple(_list(footer.get("audit.seeds", "[]"), int)),
+                recommended=_object(footer.get("audit.recommended", "{}")),
+                opened=_object(footer.get("audit.opened", "{}")),
             )
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, RecursionError) as error:
             raise DataError(f"{path} has a damaged footer: {error}.", where=str(path)) from error
+
+
+Entry = TypeVar("Entry", str, int)
+
+
+def _list(text: str, kind: type[Entry]) -> list[Entry]:
+    found = json.loads(text)
+    if not isinstance(found, list) or not all(isinstance(entry, kind) for entry in found):
+        raise TypeError(f"{text[:40]} is no list of {kind.__name__}")
+    return found
+
+
+def _object(text: str) -> dict[str, object]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise TypeError(f"{text[:40]} is no object")
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,12 +282,18 @@ class ScoreTable:
         return {b"high": "high", b"low": "low"}.get(stated)  # type: ignore[return-value,arg-type]
 
     def floats(self, name: str) -> NDArray[np.float64]:
-        """Return a numeric column as float64[N] with NaN for null; float32 values keep their exact value."""
-        return _cast(self.data, name, pa.float64()).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+        """Return a numeric column as float64[N] with NaN for null; float32 values keep their exact value.
+
+        Raises:
+            UsageError: No such column, or one of text.
+            DataError: It is nested, a time, or has values that float64 cannot hold.
+        """
+        return _cast(_numeric(self.data, name), name, pa.float64()).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
     def integers(self, name: str, null: int = -1) -> NDArray[np.int64]:
-        """Return an integer column as int64[N]."""
-        return _cast(self.data, name, pa.int64()).fill_null(null).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+        """Return an integer column as int64[N]; whole numbers of any numeric type are accepted."""
+        column = _cast(_numeric(self.data, name), name, pa.int64())
+        return column.fill_null(null).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
     def flags(self, name: str) -> NDArray[np.bool_]:
         """Return a boolean column as bool[N], null as False."""
@@ -328,24 +351,44 @@ class ScoreTable:
 
         Raises:
             UsageError: There is no such file.
+                MismatchError: It is a manifest, or its sidecar belongs to another kind of table.
             DataError: Damaged, unfinished, empty, or rows that are no rows of a data set.
         """
-        names = parquet.schema(path).names
-        if sidecar.verify(path) == "foreign" and strict:
-            raise DataError(f"{path} has no sidecar, and --strict was given.", do="make the table with audit")
-        footer = parquet.metadata(path)
-        table = parquet.read(path, [n for n in names if n in set(columns)] if columns is not None else None)
+        with files.steady(path):
+            schema = parquet.schema(path)
+            footer = parquet.metadata(path)
+            if sidecar.verify(path, footer.get("audit.format")) == "foreign" and strict:
+                raise DataError(
+                    f"{path} has no sidecar, and --strict was given.", do="make the table with audit"
+                )
+            wanted = None if columns is None else [name for name in schema.names if name in set(columns)]
+            table = parquet.read(path, wanted)
+        if footer.get("audit.format") == "manifest":
+            raise MismatchError(f"{path} is a manifest, not a score table.", do="name the scores it is of")
         if table.num_rows == 0:
             raise DataError(f"{path} has no rows.", where=str(path))
-        if not {"index", "uid"} & set(names):
+        if not {"index", "uid"} & set(schema.names):
             raise DataError(
                 f"{path} has neither index nor uid, so its rows name no example.",
-                where="columns: " + ", ".join(names),
+                where="columns: " + ", ".join(schema.names[:50]),
             )
         found = ScoreTable(table, Provenance.of_footer(footer, path))
         if found.has("index"):
             _check_index(found, path)
+        if found.has("label"):
+            _check_labels(found, path)
         return found
+
+
+def _check_labels(table: ScoreTable, path: Path) -> None:
+    labels = table.integers("label")
+    known = len(table.provenance.class_names) if table.provenance else 0
+    wrong = np.flatnonzero((labels < -1) | (labels >= (known or 2**31)))
+    if len(wrong):
+        raise DataError(
+            f"{path}: label is {labels[wrong[0]]:,} in row {wrong[0]:,}, of {known or 2**31:,} classes from 0.",
+            where=f"{len(wrong):,} rows: " + ", ".join(map(str, wrong[:5])),
+        )
 
 
 def _check_index(table: ScoreTable, path: Path) -> None:
@@ -402,9 +445,36 @@ def _array(name: str, values: ArrayLike | Sequence[str | None]) -> pa.Array:
     return made.cast(kind) if kind is not None else made
 
 
+def _numeric(table: pa.Table, name: str) -> pa.Table:
+    """Return ``table`` if a column can be read as numbers: arrow would parse them out of texts and times."""
+    if name not in table.column_names:
+        raise _no_column(table, name)
+    kind = table.schema.field(name).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        raise UsageError(
+            f"Column {name} is text, not a number.", where="columns: " + ", ".join(table.column_names[:50])
+        )
+    plain = (
+        pa.types.is_integer,
+        pa.types.is_floating,
+        pa.types.is_boolean,
+        pa.types.is_decimal,
+        pa.types.is_null,
+    )
+    if not any(fits(kind) for fits in plain):
+        raise DataError(f"Column {name} is {kind}, not a number.", where=name)
+    return table
+
+
+def _no_column(table: pa.Table, name: str) -> UsageError:
+    return UsageError(f"There is no column {name!r}.", where="columns: " + ", ".join(table.column_names[:50]))
+
+
 def _cast(table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
     if name not in table.column_names:
-        raise UsageError(f"There is no column {name!r}.", where="columns: " + ", ".join(table.column_names))
+        raise _no_column(table, name)
     column = table[name].combine_chunks()
     if isinstance(column, pa.ChunkedArray):
         column = column.chunk(0) if column.num_chunks else pa.array([], column.type)

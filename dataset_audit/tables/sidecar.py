@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import stat
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -16,6 +17,10 @@ from dataset_audit.tables import files
 VERSION: Final = 1
 _LARGEST: Final = 64 * 2**20
 _STATED: Final = ("torch", "torchvision", "timm", "numpy", "pyarrow", "pillow", "scikit-learn")
+
+
+class NewerError(DataError):
+    """A file that a newer version wrote: nothing is wrong with it, and nothing here may judge or replace it."""
 
 
 def sidecar_path(table: Path) -> Path:
@@ -78,21 +83,29 @@ def read(table: Path) -> dict[str, object]:
 
     Raises:
         FileNotFoundError: There is none.
-        DataError: It is too large, no JSON, has a key twice or NaN, or was written by a newer version.
+        DataError: It is no file, too large, no JSON, has a key twice or NaN, or was written by a newer version.
+        EnvironmentProblem: It cannot be read.
     """
     path = sidecar_path(table)
-    if path.stat().st_size > _LARGEST:
-        raise DataError(
-            f"{path} is larger than {_LARGEST // 2**20} MiB; that is no sidecar.", where=str(path)
-        )
     try:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise DataError(f"{path} is no file; that is no sidecar.", where=str(path))
+        if facts.st_size > _LARGEST:
+            raise DataError(
+                f"{path} is larger than {_LARGEST // 2**20} MiB; that is no sidecar.", where=str(path)
+            )
         found = json.loads(path.read_bytes(), object_pairs_hook=_once, parse_constant=_no_constant)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise files.problem(error, path, "read") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not a readable sidecar: {error}.", do="make the table again") from error
     if not isinstance(found, dict) or not isinstance(found.get("audit"), int):
         raise DataError(f"{path} is no sidecar of audit.", do="make the table again")
     if found["audit"] > VERSION:
-        raise DataError(f"{path} was written by a newer audit.", do="pip install --upgrade dataset-audit")
+        raise NewerError(f"{path} was written by a newer audit.", do="pip install --upgrade dataset-audit")
     return found
 
 
