@@ -103,10 +103,7 @@ def run(config: Config, progress: Progress) -> Report:
         EnvironmentProblem: The manifest could not be written.
     """
     files.check_writable(config.out)
-    if config.out.exists() and config.scores.exists() and config.out.samefile(config.scores):
-        raise UsageError(
-            f"{config.out} is the input; an input is never overwritten.", do="--out with another name"
-        )
+    _spare_inputs(config)
     table = ScoreTable.read(config.scores, strict=config.strict)
     _refuse_untrained(config, progress)
     if config.dataset is not None:
@@ -134,6 +131,16 @@ def run(config: Config, progress: Progress) -> Report:
                 summary={"nothing_to_do": True, "keep_count": count},
             )
         return _write(config, table, selection, report, identity)
+
+
+def _spare_inputs(config: Config) -> None:
+    inputs = [config.scores, sidecar.sidecar_path(config.scores), *filter(None, (config.embeddings,))]
+    for output in (config.out, sidecar.sidecar_path(config.out)):
+        for path in inputs:
+            if output.exists() and path.exists() and output.samefile(path):
+                raise UsageError(
+                    f"{output} is an input; an input is never overwritten.", do="--out with another name"
+                )
 
 
 def _refuse_untrained(config: Config, progress: Progress) -> None:
@@ -178,7 +185,8 @@ def _default_by(config: Config, table: ScoreTable, policy_name: str) -> tuple[tu
     recommended = table.provenance.recommended if table.provenance else {}
     by = recommended.get("by")
     if by and by != "forgetting" and table.has(str(by)):
-        known = f", agreement {recommended['agreement']:.2f}" if "agreement" in recommended else ""
+        agreement = recommended.get("agreement")
+        known = f", agreement {agreement:.2f}" if isinstance(agreement, int | float) else ""
         return (str(by),), f"recommended by its recipe{known}; --by forgetting is the published ranking"
     found = tuple(name for name in ("forgetting", "aum") if table.has(name))
     if found:

@@ -18,6 +18,7 @@ from dataset_audit.tables import files, parquet, sidecar
 from dataset_audit.tables.scores import Provenance, ScoreTable
 
 COPIED: Final = ("index", "uid", "file_name", "file_name_escaped", "label", "class_name", "split")
+DECIDED: Final = ("keep", "keep_rank", "weight", "stratum", "reason")  # no score may take these names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,15 +56,14 @@ class ManifestTable:
     ) -> ManifestTable:
         """Return the manifest of a selection over the rows of a score table."""
         keep = selection.keep
-        columns = {name: table.data[name] for name in COPIED if table.has(name)}
+        columns = {name: table.typed(name) for name in COPIED if table.has(name)}
         columns["keep"] = pa.array(keep)
         if selection.rank is not None:
             columns["keep_rank"] = pa.array(selection.rank, mask=~keep)
         columns["weight"] = pa.array(np.where(keep, np.float32(1), np.float32(0)))
         columns["stratum"] = pa.array(selection.stratum.astype(np.int32), mask=selection.stratum < 0)
         columns["reason"] = pa.array(selection.reason.tolist(), pa.string()).dictionary_encode()
-        for name in selection.scores:
-            columns[name] = table.data[name]
+        columns |= {name: table.data[name] for name in selection.scores if name not in columns}
         made = pa.table(columns)
         if not selection.all_rows:
             made = made.filter(pa.array(keep))

@@ -104,7 +104,7 @@ COLUMNS: Final[dict[str, Column]] = {
     "typicality": Column(hard="low", unit="log-odds", formula="log-odds of its own source, out of fold"),
 }  # fmt: skip
 
-_TYPES: Final[dict[str, pa.DataType]] = {
+TYPES: Final[dict[str, pa.DataType]] = {
     "index": pa.int64(),
     "uid": pa.string(),
     "file_name": pa.string(),
@@ -242,8 +242,8 @@ class ScoreTable:
             raise UsageError(
                 "Columns have different lengths: " + ", ".join(f"{k} {v}" for k, v in lengths.items())
             )
-        names = [name for name in _TYPES if name in columns] + sorted(
-            name for name in columns if name not in _TYPES
+        names = [name for name in TYPES if name in columns] + sorted(
+            name for name in columns if name not in TYPES
         )
         arrays = [_array(name, columns[name]) for name in names]
         fields = [
@@ -311,6 +311,13 @@ class ScoreTable:
         same = pc.fill_null(pc.equal(_cast(self.data, name, pa.string()), value), pa.scalar(value=False))
         found: NDArray[np.bool_] = same.to_numpy(zero_copy_only=False)
         return found
+
+    def typed(self, name: str) -> pa.Array:
+        """Return a column in the type that the format gives it; foreign tables have others."""
+        kind = TYPES[name]
+        if pa.types.is_dictionary(kind):
+            return pc.dictionary_encode(_cast(self.data, name, pa.string()))
+        return _cast(self.data if pa.types.is_string(kind) else _numeric(self.data, name), name, kind)
 
     def uid_words(self) -> NDArray[np.uint64] | None:
         """Return the two halves of each uid, uint64[N, 2]; (0, 0) where it is null or malformed, None without."""
@@ -381,7 +388,12 @@ class ScoreTable:
 
 
 def _check_labels(table: ScoreTable, path: Path) -> None:
-    labels = table.integers("label")
+    try:
+        labels = table.integers("label")
+    except UsageError as error:
+        raise DataError(
+            f"{path}: label is text, not a class number.", do="class numbers as label, names as class_name"
+        ) from error
     known = len(table.provenance.class_names) if table.provenance else 0
     wrong = np.flatnonzero((labels < -1) | (labels >= (known or 2**31)))
     if len(wrong):
@@ -422,7 +434,7 @@ def _told(name: str, provenance: Provenance) -> dict[str, str] | None:
 
 
 def _array(name: str, values: ArrayLike | Sequence[str | None]) -> pa.Array:
-    kind = _TYPES.get(name)
+    kind = TYPES.get(name)
     if isinstance(values, list | tuple):
         text = [None if v is None else v.encode("utf-8", "backslashreplace").decode() for v in values]
         return pa.array(text, pa.string()).cast(kind or pa.string())
