@@ -23,10 +23,7 @@ from dataset_audit.tables.scores import COLUMNS, Provenance, ScoreTable
 
 RANKS_UP_TO: Final = 5_000_000  # rows; beyond, the column keep_rank is written only when asked for
 NOTABLE: Final = 2.0  # points a class share may move without a warning
-NULL_END: Final[dict[str, float]] = {
-    "first_learned": np.inf,
-    "last_wrong": -np.inf,
-}  # what null means, by definition
+NULL_ABOVE: Final = {"first_learned": True, "last_wrong": False}  # null is beyond that end, by definition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +103,12 @@ def run(config: Config, progress: Progress) -> Report:
     _spare_inputs(config)
     table = ScoreTable.read(config.scores, strict=config.strict)
     _refuse_untrained(config, progress)
+    if not table.has("index"):
+        raise UsageError(
+            f"{config.scores} has no index: which rows of the data set these are is not known.",
+            where="columns: " + ", ".join(table.names[:50]),
+            do="add the column index, 0 for the first example of the data set",
+        )
     if config.dataset is not None:
         _compare(config, table)
     excluded = _unscored(config, table)
@@ -232,44 +235,64 @@ def _rank(
     hard = tuple(_hardness(config, table, name) for name in by)
     n = len(table)
     excluded = excluded.copy()
-    keys = []
-    for name, end in zip(by, hard, strict=True):
-        values = table.floats(name)
-        if name in NULL_END:
-            values = np.where(np.isnan(values), NULL_END[name], values)
-        unknown = (~np.isfinite(values) if name not in NULL_END else np.isnan(values)) & (excluded == "")
-        if unknown.any():
-            if config.nan == "refuse":
-                first = ", ".join(map(str, np.flatnonzero(unknown)[:5]))
-                raise DataError(
-                    f"{name} is null, NaN or infinite in {unknown.sum():,} rows that could be ranked.",
-                    where=f"{config.scores}, rows {first}",
-                    do="--nan hardest, or --nan drop",
-                )
-            if config.nan == "drop":
-                excluded[unknown] = "unscored"
-            else:
-                values = np.where(unknown, np.inf if end == "high" else -np.inf, values)
-        keys.append(values)
+    keys = [_known(config, table, name, end, excluded) for name, end in zip(by, hard, strict=True)]
+    needed = {*POLICIES[policy].needs, *(["aum"] if config.drop_noisy else [])}
+    columns = {
+        name: _known(config, table, name, COLUMNS[name].hard or "low", excluded)
+        for name in sorted(needed)
+        if table.has(name)
+    }
     rows = np.flatnonzero(excluded == "")
     if not len(rows):
         raise DataError(
             f"{config.scores} has no row that can be ranked.", where=", ".join(np.unique(excluded))
         )
-    index = table.integers("index") if table.has("index") else np.arange(n)
     candidates = Candidates(
         keys=tuple(key[rows] for key in keys),
         hard=hard,
-        tie=tie_keys(config.seed, table.uid_words(), index)[rows],
+        tie=tie_keys(config.seed, table.uid_words(), table.integers("index"))[rows],
         labels=(table.integers("label") if table.has("label") else np.full(n, -1))[rows],
-        columns={
-            name: table.floats(name)[rows] for name in ("aum", "dual", "dual_confidence") if table.has(name)
-        },
+        columns={name: values[rows] for name, values in columns.items()},
         embeddings=_embeddings(config, n, rows),
     )
     if len(rows) > 1 and candidates.keys[0].min() == candidates.keys[0].max():
         progress.warn("W-ties", f"every row has the same {by[0]}: what follows it decides the ranking")
     return _Ranked(rows, candidates, by, why, excluded)
+
+
+def _known(
+    config: Config, table: ScoreTable, name: str, end: Hard, excluded: NDArray[np.str_]
+) -> NDArray[np.float64]:
+    """Return a column, float64[N], finite in every row that is not excluded; with ``--nan drop`` excludes more."""
+    values = table.floats(name)
+    if name in NULL_ABOVE:
+        values = _beyond(values, np.isnan(values), "high" if NULL_ABOVE[name] else "low")
+    unknown = ~np.isfinite(values) & (excluded == "")
+    if not unknown.any():
+        return values
+    if config.nan == "refuse":
+        first = ", ".join(map(str, np.flatnonzero(unknown)[:5]))
+        raise DataError(
+            f"{name} is null, NaN or infinite in {unknown.sum():,} rows that could be ranked.",
+            where=f"{config.scores}, rows {first}",
+            do="--nan hardest, or --nan drop",
+        )
+    if config.nan == "drop":
+        excluded[unknown] = "unscored"
+        return values
+    return _beyond(values, unknown, end)
+
+
+def _beyond(values: NDArray[np.float64], where: NDArray[np.bool_], end: Hard) -> NDArray[np.float64]:
+    """Return ``values`` with the next number past one end of the finite ones put at ``where``.
+
+    Not infinity: strata of equal width need a finite range.
+    """
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return np.where(where, 0.0, values)
+    edge = np.nextafter(finite.max(), np.inf) if end == "high" else np.nextafter(finite.min(), -np.inf)
+    return np.where(where, edge, values)
 
 
 def _embeddings(config: Config, n: int, rows: NDArray[np.int64]) -> NDArray[np.float64] | None:
@@ -413,7 +436,7 @@ def _compare(config: Config, table: ScoreTable) -> None:
     rows = compare.Rows(
         made_by=str(config.scores),
         n=table.provenance.n if table.provenance else 0,
-        index=table.integers("index") if table.has("index") else np.arange(len(table)),
+        index=table.integers("index"),
         uids=table.strings("uid") if table.has("uid") else None,
         labels=table.integers(label) if table.has(label) else None,
         file_names=table.strings("file_name") if table.has("file_name") else None,
@@ -510,13 +533,15 @@ def _classes(table: ScoreTable, ranked: _Ranked, keep: NDArray[np.bool_]) -> tup
     labels, kept = ranked.candidates.labels, keep[ranked.rows]
     if (labels < 0).all():
         return None, 0.0
-    sizes = np.bincount(labels[labels >= 0])
-    left = np.bincount(labels[kept & (labels >= 0)], minlength=len(sizes))
+    found, number = np.unique(labels, return_inverse=True)
+    sizes, left = np.bincount(number), np.bincount(number[kept], minlength=len(found))
     rows, largest = [], 0.0
-    for label in np.flatnonzero(sizes).tolist():
-        before, after = 100 * sizes[label] / len(labels), 100 * left[label] / kept.sum()
+    for label, size, stays in zip(found.tolist(), sizes.tolist(), left.tolist(), strict=True):
+        if label < 0:
+            continue
+        before, after = 100 * size / len(labels), 100 * stays / kept.sum()
         largest = max(largest, abs(after - before))
-        part = 100 * left[label] / sizes[label]
+        part = 100 * stays / size
         cells = (
             _class_name(table, label), f"{before:.1f} %", f"{after:.1f} %", f"{after - before:+.1f}", f"{part:.1f} %",
         )  # fmt: skip

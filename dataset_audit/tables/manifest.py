@@ -18,7 +18,6 @@ from dataset_audit.tables import files, parquet, sidecar
 from dataset_audit.tables.scores import Provenance, ScoreTable
 
 COPIED: Final = ("index", "uid", "file_name", "file_name_escaped", "label", "class_name", "split")
-DECIDED: Final = ("keep", "keep_rank", "weight", "stratum", "reason")  # no score may take these names
 
 
 @dataclass(frozen=True, kw_only=True)
