@@ -68,7 +68,13 @@ class ManifestTable:
             made = made.filter(pa.array(keep))
         if "index" in columns:
             made = made.take(pc.sort_indices(made, [("index", "ascending")]))
-        fixed = [f.with_nullable(nullable=f.name not in {"index", "keep", "weight"}) for f in made.schema]
+        told = {name: table.data.schema.field(name).metadata for name in selection.scores}
+        fixed = [
+            f.with_nullable(nullable=f.name not in {"index", "keep", "weight"}).with_metadata(
+                told.get(f.name)
+            )
+            for f in made.schema
+        ]
         return ManifestTable(made.combine_chunks().cast(pa.schema(fixed)), provenance, dict(choice))
 
     def __len__(self) -> int:
@@ -93,8 +99,10 @@ class ManifestTable:
             DataError: It is damaged or unfinished, or no manifest.
             MismatchError: It is another table of ours.
         """
-        sidecar.verify(path, "manifest")
-        footer = parquet.metadata(path)
+        with files.steady(path):
+            sidecar.verify(path, "manifest")
+            footer = parquet.metadata(path)
+            table = parquet.read(path)
         provenance = Provenance.of_footer(footer, path)
         if provenance is None:
             raise DataError(
@@ -104,13 +112,30 @@ class ManifestTable:
             raise MismatchError(
                 f"{path} is a {footer.get('audit.format')} table, not a manifest.", do="audit prune"
             )
-        table = parquet.read(path)
         missing = [name for name in ("index", "keep", "weight") if name not in table.column_names]
         if missing:
             raise DataError(f"{path} lacks {', '.join(missing)}.", where=str(path))
+        if table.num_rows == 0:
+            raise DataError(f"{path} has no rows.", where=str(path))
+        _check_decisions(ScoreTable(table, provenance).checked(path), path)
         kept = {key: value for key, value in footer.items() if key not in provenance.footer("manifest")}
         return ManifestTable(table, provenance, kept)
 
     def policy(self) -> object:
         """Return the policy's name and parameters."""
         return json.loads(self.choice.get("audit.policy", "{}"))
+
+
+def _check_decisions(table: ScoreTable, path: Path) -> None:
+    kinds = {name: table.data.schema.field(name).type for name in ("keep", "weight")}
+    if not pa.types.is_boolean(kinds["keep"]) or not pa.types.is_floating(kinds["weight"]):
+        raise DataError(
+            f"{path}: keep is {kinds['keep']} and weight is {kinds['weight']}, not bool and float."
+        )
+    weight = table.floats("weight")
+    wrong = np.flatnonzero(~np.isfinite(weight) | (weight < 0))
+    if table.data["keep"].null_count or len(wrong):
+        raise DataError(
+            f"{path}: keep is null in {table.data['keep'].null_count:,} rows, weight is no factor in {len(wrong):,}.",
+            where="rows " + ", ".join(map(str, wrong[:5])),
+        )

@@ -312,6 +312,18 @@ class ScoreTable:
         found: NDArray[np.bool_] = same.to_numpy(zero_copy_only=False)
         return found
 
+    def checked(self, path: Path) -> ScoreTable:
+        """Return the table itself if its index and labels, where it has them, name examples and classes.
+
+        Raises:
+            DataError: They do not; names ``path``.
+        """
+        if self.has("index"):
+            _check_index(self, path)
+        if self.has("label"):
+            _check_labels(self, path)
+        return self
+
     def typed(self, name: str) -> pa.Array:
         """Return a column in the type that the format gives it; foreign tables have others."""
         kind = TYPES[name]
@@ -379,12 +391,7 @@ class ScoreTable:
                 f"{path} has neither index nor uid, so its rows name no example.",
                 where="columns: " + ", ".join(schema.names[:50]),
             )
-        found = ScoreTable(table, Provenance.of_footer(footer, path))
-        if found.has("index"):
-            _check_index(found, path)
-        if found.has("label"):
-            _check_labels(found, path)
-        return found
+        return ScoreTable(table, Provenance.of_footer(footer, path)).checked(path)
 
 
 def _check_labels(table: ScoreTable, path: Path) -> None:
