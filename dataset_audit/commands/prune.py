@@ -57,9 +57,10 @@ class Config:
     command: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        laws = {
+        laws: dict[str, object] = {
             f"--skip {self.skip:g}: a share in [0, 1)": 0 <= self.skip < 1,
             f"--beta {self.beta}: a share in [0, 1)": self.beta is None or 0 <= self.beta < 1,
+            f"--noisy-below {self.noisy_below}: a finite number": np.isfinite(self.noisy_below),
             f"--strata {self.strata}: 1 to 100,000": 1 <= self.strata <= 100_000,
             f"--seed {self.seed}: 0 to 2^63 - 1": 0 <= self.seed < 2**63,
             "--skip belongs to --policy window": self.skip == 0 or self.policy == "window",
@@ -197,7 +198,7 @@ def _default_by(config: Config, table: ScoreTable, policy_name: str) -> tuple[tu
     usable = [name for name in table.names if name in COLUMNS and COLUMNS[name].hard]
     raise UsageError(
         f"{config.scores} has no column that ranks by default.",
-        where="columns: " + ", ".join(table.names),
+        where="columns: " + ", ".join(table.names[:50]),
         do=f"--by {usable[0]}" if usable else "--by COLUMN --hard high|low",
     )
 
@@ -209,7 +210,7 @@ def _hardness(config: Config, table: ScoreTable, name: str) -> Hard:
         near = get_close_matches(name, table.names, n=1)
         raise UsageError(
             f"No column {name!r}" + (f"; nearest: {near[0]}." if near else "."),
-            where="columns: " + ", ".join(table.names),
+            where="columns: " + ", ".join(table.names[:50]),
         )
     known = table.hard(name)
     if name in COLUMNS and COLUMNS[name].hard is None:
