@@ -69,8 +69,17 @@ def _peak(header: Header, data: bytes) -> int:
     return header.pixels * header.factor + min(header.pixels, STRIP_PIXELS) * STRIP_FACTOR + len(data)
 
 
-def decode(data: bytes, limits: Limits, mode: Mode = "RGB") -> NDArray[np.uint8]:
+def decode(
+    data: bytes, limits: Limits, mode: Mode = "RGB", *, at_least: int | None = None
+) -> NDArray[np.uint8]:
     """Return the pixels of one encoded image, uint8[H, W, 3] for RGB or uint8[H, W, 1] for L, C-contiguous.
+
+    Args:
+        data: The encoded bytes.
+        limits: What is decoded at all.
+        mode: Colour or grey.
+        at_least: A JPEG may be decoded at a half, a quarter or an eighth of its size as long as its shorter side
+            keeps this many pixels; a fraction of the work, and no other format is touched.
 
     Raises:
         BadImage: The bytes are no complete image of an accepted format, or declare more pixels than allowed.
@@ -78,7 +87,7 @@ def decode(data: bytes, limits: Limits, mode: Mode = "RGB") -> NDArray[np.uint8]
     header = _allowed(data, limits)
     silence_decoders()
     try:
-        return _decode(data, header, limits, mode)
+        return _decode(data, header, limits, mode, at_least)
     except BadImage:
         raise
     except Exception as error:  # noqa: BLE001 - decoders raise OSError, ValueError, SyntaxError, TypeError, struct.error ...
@@ -97,12 +106,19 @@ def _allowed(data: bytes, limits: Limits) -> Header:
     return header
 
 
-def _decode(data: bytes, header: Header, limits: Limits, mode: Mode) -> NDArray[np.uint8]:
-    image = _open(data, header.format)
+def _decode(
+    data: bytes, header: Header, limits: Limits, mode: Mode, at_least: int | None
+) -> NDArray[np.uint8]:
+    image = open_lazily(data, header.format)
     if image.width * image.height > header.pixels:
         raise BadImage(
             "unreadable", f"broken: {header.width}x{header.height} grows to {image.width}x{image.height}"
         )
+    if at_least is not None and header.format == "JPEG":
+        halvings = 0
+        while halvings < 3 and min(image.size) >> (halvings + 1) >= at_least:
+            halvings += 1
+        image.draft(None, (image.width >> halvings, image.height >> halvings))
     image.load()
     if header.format == "PNG" and lacks_rows(data, image):
         raise BadImage("unreadable", "truncated: the compressed pixels end before the last row")
@@ -110,8 +126,11 @@ def _decode(data: bytes, header: Header, limits: Limits, mode: Mode) -> NDArray[
     return to_pixels(image, depth=depth, background=limits.background, mode=mode)
 
 
-def _open(data: bytes, kind: Format) -> ImageFile:
-    # The plugin is called directly: no guessing among all formats Pillow knows, no global pixel limit.
+def open_lazily(data: bytes, kind: Format) -> ImageFile:
+    """Return Pillow's picture of a stated format, nothing decoded yet; raises whatever its plugin raises.
+
+    The plugin is called directly: no guessing among all formats Pillow knows, no global pixel limit.
+    """
     from PIL import (
         AvifImagePlugin,
         BmpImagePlugin,

@@ -98,13 +98,17 @@ class ImageDataset:
             return picture
         return self.decoded(self.source.encoded(index))
 
-    def decoded(self, data: bytes) -> NDArray[np.uint8]:
+    def decoded(self, data: bytes, *, at_least: int | None = None) -> NDArray[np.uint8]:
         """Return the picture in encoded bytes of this data set, uint8[H, W, channels].
+
+        Args:
+            data: What ``encoded`` gave.
+            at_least: See `decode`.
 
         Raises:
             BadImage: It cannot be decoded.
         """
-        return decode(data, self.limits, "L" if self.channels == 1 else "RGB")
+        return decode(data, self.limits, "L" if self.channels == 1 else "RGB", at_least=at_least)
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,6 +28,7 @@ MODELS: dict[str, Model] = {
     "wrn28-10": Model("WideResNet", "WRN-28-10, dropout 0.3 (Zagoruyko & Komodakis 2016), 36.5 M"),
     "mnist-net": Model("MnistNet", "Toneva's MNIST network, 28x28 images, 22 k"),
     "small": Model("SmallNet", "residual, 32 to 128 channels, for a CPU, 0.3 M"),
+    "probe-net": Model("ProbeNet", "4x4 patches, 24 to 96 channels, to tell data sets apart on a CPU, 0.2 M"),
     "fixup-resnet18": Model("FixupResNet18", "ResNet-18 without normalisation (Zhang et al. 2019), 11.2 M"),
 }
 
@@ -47,21 +48,48 @@ def check_name(name: str) -> None:
         )
 
 
-def build(name: str, *, classes: int, channels: int, image_size: int) -> Network:
+def build(name: str, *, classes: int, channels: int, image_size: int, pretrained: bool = False) -> Network:
     """Return the network ``name`` for ``classes`` outputs, with freshly drawn weights from torch's generator.
 
     ``timm/NAME`` forces timm where a house network has the same name (timm's resnet18 has a 7x7 stem).
 
+    Args:
+        name: Of MODELS or of timm.
+        classes: Outputs.
+        channels: Of the pictures.
+        image_size: Pixels of a side.
+        pretrained: Start from timm's published weights, the last layer excepted; only from the local cache, unless
+            HF_HUB_OFFLINE is set to 0.
+
     Raises:
-        UsageError: Unknown name; near names are given.
+        UsageError: Unknown name; near names are given. No published weights, or none at hand.
         EnvironmentProblem: timm cannot be imported.
     """
     check_known(name)
     networks = importlib.import_module("dataset_audit.train.networks")
     if name in MODELS:
+        if pretrained:
+            raise UsageError(
+                f"--pretrained: {name} has no published weights.", do="name a timm model, or leave it out"
+            )
         make: Callable[[int, int], Network] = getattr(networks, MODELS[name].network)
         return make(classes, channels)
-    return _from_timm(name.removeprefix("timm/"), classes=classes, channels=channels, image_size=image_size)
+    plain = name.removeprefix("timm/")
+    if not pretrained:
+        return _split(
+            _timm(plain, classes, channels, image_size, pretrained=False),
+            channels=channels,
+            image_size=image_size,
+        )
+    try:
+        model = _timm(plain, classes, channels, image_size, pretrained=True)
+    except (OSError, RuntimeError, ValueError) as error:  # the hub's own errors derive from these
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"--pretrained: no weights of {plain} at hand ({reason}).",
+            do="--download to fetch them, or leave --pretrained out",
+        ) from error
+    return _split(model, channels=channels, image_size=image_size)
 
 
 def check_known(name: str) -> None:
@@ -91,14 +119,16 @@ def check_known(name: str) -> None:
         )
 
 
-def _from_timm(name: str, *, classes: int, channels: int, image_size: int) -> Network:
+def _timm(name: str, classes: int, channels: int, image_size: int, *, pretrained: bool) -> nn.Module:
     import timm  # noqa: PLC0415 - as above
 
     try:
-        model = timm.create_model(name, num_classes=classes, in_chans=channels, img_size=image_size)
+        model: nn.Module = timm.create_model(
+            name, pretrained=pretrained, num_classes=classes, in_chans=channels, img_size=image_size
+        )
     except TypeError:  # convolutional models take any size and no such argument
-        model = timm.create_model(name, num_classes=classes, in_chans=channels)
-    return _split(model, channels=channels, image_size=image_size)
+        model = timm.create_model(name, pretrained=pretrained, num_classes=classes, in_chans=channels)
+    return model
 
 
 def _split(model: nn.Module, *, channels: int, image_size: int) -> Network:

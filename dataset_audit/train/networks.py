@@ -175,6 +175,32 @@ class _Residual(nn.Module):
         return functional.relu(x + self.norm(self.conv(x)))
 
 
+class ProbeNet(Network):
+    """Patches of 4x4 pixels, then three widths of one residual convolution each; 0.2 M parameters.
+
+    For telling data sets apart from pictures of 64 pixels on a CPU: a tenth of SmallNet's work a picture.
+    """
+
+    def __init__(self, classes: int, channels: int) -> None:
+        super().__init__()
+        stages: list[nn.Module] = []
+        width = channels
+        for outputs, kernel, stride in ((24, 4, 4), (48, 3, 2), (96, 3, 2)):
+            stages += [
+                nn.Conv2d(width, outputs, kernel, stride, 0 if kernel == stride else 1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(),
+                _Residual(outputs),
+            ]
+            width = outputs
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Linear(width, classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return float[B, 96]."""
+        return self.stages(x).mean((2, 3))  # type: ignore[no-any-return]
+
+
 class Scalar(nn.Module):
     """One learned number, added or multiplied; Fixup's substitute for normalisation."""
 

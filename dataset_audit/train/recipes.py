@@ -146,6 +146,16 @@ RECIPES: dict[str, Recipe] = {
         lr=0.1,
         warmup=0.2,
     ),
+    "probe": Recipe(
+        name="probe",
+        source="fast, for a thousand pictures a source; lr and length chosen on a validation part",
+        epochs=16,
+        batch_size=64,
+        lr=0.1,
+        warmup=0.2,
+        crop_padding=4,
+        flip=True,
+    ),
 }
 
 

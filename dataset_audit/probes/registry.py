@@ -1,0 +1,91 @@
+"""PROBES: what can be asked to name the source, from cheapest to strongest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataset_audit.probes import features
+from dataset_audit.probes.classify import Fold, Labels, Learned, Vectors, boosted, linear
+
+Sees = Literal["facts", "pixels", "traces"]
+Classifier = Callable[[Vectors, Labels, Fold, int, int], Learned]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class View:
+    """One control's pictures of all rows, as the probes see them.
+
+    Attributes:
+        facts: float32[N, 13], header facts of the files, the same under every control that keeps the files.
+        pixels: uint8[N, 64, 64, 3], the small copies.
+        traces: float32[N, D], `features.traces` of the pictures at the size they have under this control.
+    """
+
+    facts: Vectors
+    pixels: NDArray[np.uint8]
+    traces: Vectors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """A way to name the source.
+
+    Attributes:
+        about: What it looks at and what learns from it.
+        sees: What of a view it needs; ``facts`` never look at a pixel.
+        vectors: From a view to float32[N, D]; None for the network, which takes the pixels.
+        learn: The classifier; None for the network.
+    """
+
+    about: str
+    sees: Sees
+    vectors: Callable[[View], Vectors] | None
+    learn: Classifier | None
+
+
+PROBES: Final[dict[str, Probe]] = {
+    "header": Probe(
+        about="header facts only, gradient boosting",
+        sees="facts",
+        vectors=lambda view: view.facts,
+        learn=boosted,
+    ),
+    "mean-rgb": Probe(
+        about="mean colour, gradient boosting",
+        sees="pixels",
+        vectors=lambda view: features.mean_rgb(view.pixels),
+        learn=boosted,
+    ),
+    "histogram": Probe(
+        about="colour histogram, 16 levels a channel, gradient boosting",
+        sees="pixels",
+        vectors=lambda view: features.histogram(view.pixels),
+        learn=boosted,
+    ),
+    "thumbnail": Probe(
+        about="32x32 colour image, linear SVM (Torralba & Efros 2011)",
+        sees="pixels",
+        vectors=lambda view: features.thumbnail(view.pixels),
+        learn=linear,
+    ),
+    "hog": Probe(
+        about="histograms of oriented gradients at 64 pixels, linear SVM (Torralba & Efros 2011)",
+        sees="pixels",
+        vectors=lambda view: features.hog(view.pixels),
+        learn=linear,
+    ),
+    "traces": Probe(
+        about="statistics of encoder, resizer and rim at full size, linear SVM",
+        sees="traces",
+        vectors=lambda view: view.traces,
+        learn=linear,
+    ),
+    "network": Probe(
+        about="a small network trained from scratch, or --model", sees="pixels", vectors=None, learn=None
+    ),
+}
