@@ -13,9 +13,10 @@ from typing import Final, TypedDict
 
 from dataset_audit.errors import DataError, EnvironmentProblem, UsageError
 from dataset_audit.images.decode import Limits
-from dataset_audit.images.folders import EXTENSIONS
+from dataset_audit.images.listing import EXTENSIONS
 from dataset_audit.images.opened import ImageDataset, Request
 from dataset_audit.images.readers import READERS
+from dataset_audit.images.tars import is_tar
 
 __all__ = ["ImageDataset", "Opening", "dataset_names", "open_dataset", "opening"]
 
@@ -42,7 +43,7 @@ def open_dataset(
 
     Args:
         spec: A name (``digits``, ``cifar10`` ...), a folder, a ``.parquet`` file, pattern or folder of
-            shards, an ``.npz`` file, or ``files:DIR``. Text that is a known name and holds no slash is the
+            shards, an ``.npz`` or ``.tar`` file, or ``files:DIR``. Text that is a known name and holds no slash is the
             name, even where a folder of that name exists; a ``Path`` is always a path.
         data_root: Where named sets lie; ``./data`` if not given.
         download: Whether a named set that is absent may be fetched.
@@ -74,6 +75,8 @@ def open_dataset(
         return dataset
     if isinstance(spec, str) and text.startswith(_FILES):
         folder = Path(text.removeprefix(_FILES)).expanduser()
+        if folder.is_file() and is_tar(folder):
+            return open_with("tar", request, folder)
         if not folder.is_dir():
             raise UsageError("No such folder.", where=str(folder))
         return open_with("files", request, folder)
@@ -132,12 +135,14 @@ def _kind(request: Request) -> str:
         return "parquet"
     if path.suffix.lower() == ".npz":
         return "npz"
+    if is_tar(path):
+        return "tar"
     if not path.stat().st_size:
         raise DataError("The file is empty.", where=request.spec)
     raise UsageError(
         "A file of this kind is not a data set.",
         where=request.spec,
-        do="name a folder of images, a .parquet file or an .npz file",
+        do="name a folder of images, or a .parquet, .npz or .tar file",
     )
 
 

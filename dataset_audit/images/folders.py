@@ -8,53 +8,18 @@ from __future__ import annotations
 
 import os
 import stat
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
 from dataset_audit.errors import DataError, EnvironmentProblem, UsageError
 from dataset_audit.images.bad_image import UNREADABLE_FILE
 from dataset_audit.images.decode import BadImage, Limits
+from dataset_audit.images.listing import Seen, about_classes, choose_split, is_hidden, kind_of_file, told
 from dataset_audit.images.names import encode_name, encode_names
 from dataset_audit.images.opened import ImageDataset, Request
-
-# fmt: off
-EXTENSIONS: Final = frozenset((
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".tif", ".tiff",
-    ".pbm", ".pgm", ".ppm", ".pnm", ".pfm", ".avif",
-))
-"""Endings of files that become examples; the format is then taken from the content."""
-
-FOREIGN_EXTENSIONS: Final = frozenset((
-    ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".psd", ".tga", ".dds", ".ico", ".eps", ".fits", ".exr", ".pcx",
-))
-"""Endings of pictures that are not decoded: each becomes a row that says so, not a hole."""
-
-SPLITS: Final = frozenset((
-    "train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval", "unlabeled", "unlabelled",
-))
-"""Folders and Parquet files of these names are splits, not classes."""
-# fmt: on
-
-_SYSTEM: Final = frozenset((b"__MACOSX", b"@eaDir", b"Thumbs.db", b"desktop.ini", b"$RECYCLE.BIN"))
-
-
-@dataclass
-class _Seen:
-    """What listing left out, to be said once."""
-
-    root: bytes
-    below: bytes = b""
-    hidden: int = 0
-    hidden_folders: list[bytes] = field(default_factory=list)
-    linked_folders: list[bytes] = field(default_factory=list)
-    links_out: int = 0
-    special: int = 0
-    others: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +72,7 @@ def open_folders(request: Request) -> ImageDataset:
         EnvironmentProblem: A folder may not be read: a silently smaller data set is the worst outcome.
     """
     place = _place(request)
-    seen = _Seen(place.root, place.below)
+    seen = Seen(place.root, place.below)
     folders, files = _list(place.root, place.below, seen)
     if folders and files:
         raise UsageError(
@@ -116,14 +81,14 @@ def open_folders(request: Request) -> ImageDataset:
             do=f"move them into a class folder, or 'files:{request.spec}' for all images without labels",
         )
     if not folders:
-        return _dataset(request, place, files, notes=_told(seen))
+        return _dataset(request, place, files, notes=told(seen))
     names, labels = [], []
     for label, folder in enumerate(folders):
         found = list(_walk(place.root, folder, seen))
         names += found
         labels += [label] * len(found)
     classes = [os.path.basename(folder) for folder in folders]
-    notes = _about_classes(classes, labels) + _told(seen)
+    notes = about_classes(classes, labels) + told(seen)
     dataset = _dataset(request, place, names, notes=notes)
     return replace(
         dataset,
@@ -139,9 +104,9 @@ def open_files(request: Request) -> ImageDataset:
         DataError, EnvironmentProblem: As for `open_folders`.
     """
     place = _Place(os.fsencode(request.path)) if request.split is None else _place(request)
-    seen = _Seen(place.root, place.below)
+    seen = Seen(place.root, place.below)
     names = list(_walk(place.root, place.below, seen))
-    return _dataset(request, place, names, notes=_told(seen))
+    return _dataset(request, place, names, notes=told(seen))
 
 
 def _dataset(
@@ -183,31 +148,15 @@ class _Place:
 def _place(request: Request) -> _Place:
     """Return the root itself, or one of its splits when it holds nothing but splits or one is asked for."""
     root = os.fsencode(request.path)
-    folders, files = _list(root, b"", _Seen(root))
-    names = [os.fsdecode(folder) for folder in folders]
-    listed = ", ".join(names[:10]) or "none"
-    if request.split is not None:
-        if request.split not in names:
-            raise UsageError(
-                f"There is no split {request.split!r} in this folder.",
-                where=str(request.path),
-                do=f"folders there: {listed}",
-            )
-        return _Place(root, os.fsencode(request.split), request.split)
-    if not names or files or any(name.lower() not in SPLITS for name in names):
-        return _Place(root)
-    if len(names) > 1 and "train" not in names:
-        text = f"The folder holds splits, not classes: {listed}."
-        raise UsageError(text, where=str(request.path), do="--split NAME")
-    chosen = names[0] if len(names) == 1 else "train"
-    text = f"{request.spec} holds the splits {listed}: {chosen} is taken; --split chooses"
-    return _Place(root, os.fsencode(chosen), chosen, [("W-split", text)])
+    folders, files = _list(root, b"", Seen(root))
+    split, notes = choose_split(request, folders, files_beside=bool(files))
+    return _Place(root) if split is None else _Place(root, os.fsencode(split), split, notes)
 
 
 # -- listing -------------------------------------------------------------------------------------------------
 
 
-def _walk(root: bytes, below: bytes, seen: _Seen) -> Iterator[bytes]:
+def _walk(root: bytes, below: bytes, seen: Seen) -> Iterator[bytes]:
     """Yield names of image files under a folder, directories ordered by their path, files by name."""
     directories, found = [below], []
     while directories:
@@ -219,7 +168,7 @@ def _walk(root: bytes, below: bytes, seen: _Seen) -> Iterator[bytes]:
         yield from files
 
 
-def _list(root: bytes, directory: bytes, seen: _Seen) -> tuple[list[bytes], list[bytes]]:
+def _list(root: bytes, directory: bytes, seen: Seen) -> tuple[list[bytes], list[bytes]]:
     """Return (folders, image files) of one directory, relative to the root, each sorted by bytes."""
     folders, files = [], []
     try:
@@ -240,8 +189,8 @@ def _list(root: bytes, directory: bytes, seen: _Seen) -> tuple[list[bytes], list
     return sorted(folders), sorted(files)
 
 
-def _kind(entry: os.DirEntry[bytes], name: bytes, seen: _Seen) -> str:
-    hidden = entry.name.startswith(b".") or entry.name in _SYSTEM
+def _kind(entry: os.DirEntry[bytes], name: bytes, seen: Seen) -> str:
+    hidden = is_hidden(entry.name)
     if entry.is_symlink():
         return _kind_of_link(entry, name, seen) if not hidden else "hidden"
     if entry.is_dir(follow_symlinks=False):
@@ -255,10 +204,10 @@ def _kind(entry: os.DirEntry[bytes], name: bytes, seen: _Seen) -> str:
     if not entry.is_file(follow_symlinks=False):
         seen.special += 1
         return "special"
-    return _kind_of_file(entry.name, seen)
+    return kind_of_file(entry.name, seen)
 
 
-def _kind_of_link(entry: os.DirEntry[bytes], name: bytes, seen: _Seen) -> str:
+def _kind_of_link(entry: os.DirEntry[bytes], name: bytes, seen: Seen) -> str:
     target, base = os.path.realpath(entry.path), os.path.realpath(seen.root)
     if os.path.isdir(target):
         seen.linked_folders.append(name)
@@ -266,70 +215,4 @@ def _kind_of_link(entry: os.DirEntry[bytes], name: bytes, seen: _Seen) -> str:
     if not target.startswith(base + b"/") or not os.path.isfile(target):
         seen.links_out += 1
         return "link"
-    return _kind_of_file(entry.name, seen)
-
-
-def _kind_of_file(name: bytes, seen: _Seen) -> str:
-    ending = os.path.splitext(os.fsdecode(name).lower())[1]
-    if ending in EXTENSIONS or ending in FOREIGN_EXTENSIONS:
-        return "image"
-    seen.others[ending or "no ending"] += 1
-    return "other"
-
-
-# -- what is said about it -----------------------------------------------------------------------------------
-
-
-def _shown(names: Sequence[bytes]) -> str:
-    return ", ".join(encode_name(name)[0] for name in names[:3]) + (" ..." if len(names) > 3 else "")
-
-
-def _told(seen: _Seen) -> list[tuple[str, str]]:
-    notes = []
-    shifted = "; ImageFolder counts such a folder as a class, so its class numbers differ from these"
-    for marker, folders, kind in (
-        ("W-hidden", seen.hidden_folders, "hidden"),
-        ("W-links", seen.linked_folders, "linked"),
-    ):
-        if folders:
-            top = any(os.path.dirname(folder) == seen.below for folder in folders)
-            text = f"{len(folders)} {kind} folders skipped: {_shown(folders)}" + (shifted if top else "")
-            notes.append((marker, text))
-    if seen.links_out:
-        notes.append(("W-links", f"{seen.links_out} links to files skipped: they dangle or leave the folder"))
-    if seen.special:
-        notes.append(
-            ("W-files", f"{seen.special} entries skipped that are no files: pipes, sockets, devices")
-        )
-    if seen.others or seen.hidden:
-        kinds = ", ".join(f"{count} {ending}" for ending, count in seen.others.most_common(5))
-        hidden = f"{seen.hidden} hidden" if seen.hidden else ""
-        total = seen.hidden + sum(seen.others.values())
-        notes.append(
-            (
-                "W-files",
-                f"{total} files skipped that are no images: {', '.join(filter(None, (kinds, hidden)))}",
-            )
-        )
-    return notes
-
-
-def _about_classes(folders: Sequence[bytes], labels: Sequence[int]) -> list[tuple[str, str]]:
-    notes = []
-    counts = Counter(labels)
-    empty = [folder for label, folder in enumerate(folders) if not counts[label]]
-    if empty:
-        notes.append(
-            ("W-empty-class", f"{len(empty)} classes without an image keep their number: {_shown(empty)}")
-        )
-    texts = [os.fsdecode(folder) for folder in folders]
-    if len({text.casefold() for text in texts}) < len(texts):
-        notes.append(("W-case", "class names differ only by case"))
-    if all(text.isascii() and text.isdigit() for text in texts) and sorted(texts, key=int) != texts:
-        notes.append(
-            (
-                "W-numeric",
-                f"classes are numbered in text order: class {texts[1]!r} is 1, not the number it names",
-            )
-        )
-    return notes
+    return kind_of_file(entry.name, seen)

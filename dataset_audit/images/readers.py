@@ -25,6 +25,7 @@ from dataset_audit.images.fetch import Remote, download, first_existing, members
 from dataset_audit.images.folders import open_files, open_folders
 from dataset_audit.images.opened import ImageDataset, Request, of_array
 from dataset_audit.images.parquet import open_tables
+from dataset_audit.images.tars import open_tar
 from dataset_audit.seeds import rng
 
 _DIGITS: Final = tuple("0123456789")
@@ -322,4 +323,5 @@ READERS: Final[dict[str, Reader]] = {
         open=open_tables, about="a Parquet file, pattern or folder of shards with struct<bytes, path>"
     ),
     "npz": Reader(open=open_npz, about="an .npz with arrays of images and labels"),
+    "tar": Reader(open=open_tar, about="a .tar of class folders, of images, or of images beside .cls labels"),
 }

@@ -5,11 +5,9 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +17,10 @@ from dataset_audit.images.bad_image import UNREADABLE_FILE
 from dataset_audit.images.decode import BadImage, allowed_peak
 from dataset_audit.images.identity import fingerprint, uid, uid_array
 from dataset_audit.images.opened import ImageDataset
+from dataset_audit.images.parallel import for_each
 from dataset_audit.progress import Progress
 
 Keep = Callable[[int, NDArray[np.uint8]], None]
-_CHUNK: Final = 32
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,23 +107,7 @@ def scan(
     """
     work = _Pass(dataset, ByteBudget(memory), keep, exclude)
     progress.start("read", len(dataset), "images")
-    done = 0
-    chunks = [range(start, min(start + _CHUNK, len(dataset))) for start in range(0, len(dataset), _CHUNK)]
-    with ThreadPoolExecutor(max(1, workers), thread_name_prefix="decode") as pool:
-        waiting: list[Future[int]] = []
-        try:
-            for chunk in chunks:
-                waiting.append(pool.submit(work.run, chunk))
-                if len(waiting) > 4 * max(1, workers):  # bounded: a million futures are a gigabyte
-                    done += waiting.pop(0).result()
-                    progress.advance(done)
-            for future in waiting:
-                done += future.result()
-                progress.advance(done)
-        except BaseException:
-            work.stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    for_each(len(dataset), work.run, workers=workers, progress=progress)
     progress.finish()
     return work.result()
 
@@ -141,25 +123,20 @@ class _Pass:
         self.status = ["ok"] * len(dataset)
         self.error: list[str | None] = [None] * len(dataset)
         self.sizes = np.zeros((len(dataset), 2), np.int32)
-        self.stop = threading.Event()
 
-    def run(self, indices: range) -> int:
-        """Do some examples; returns how many."""
-        for index in indices:
-            if self.stop.is_set():
-                break
-            try:
-                pixels = self._one(index)
-            except BadImage as bad:
-                self.status[index], self.error[index] = bad.status, bad.reason
-                continue
-            if pixels is None:
-                self.status[index], self.error[index] = "excluded", "excluded: by name"
-                continue
-            self.sizes[index] = pixels.shape[:2]
-            if self.keep is not None:
-                self.keep(index, pixels)
-        return len(indices)
+    def run(self, index: int) -> None:
+        """Do one example."""
+        try:
+            pixels = self._one(index)
+        except BadImage as bad:
+            self.status[index], self.error[index] = bad.status, bad.reason
+            return
+        if pixels is None:
+            self.status[index], self.error[index] = "excluded", "excluded: by name"
+            return
+        self.sizes[index] = pixels.shape[:2]
+        if self.keep is not None:
+            self.keep(index, pixels)
 
     def _one(self, index: int) -> NDArray[np.uint8] | None:
         """Return one picture, or None if it is excluded, and note its identity."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from dataset_audit.errors import DataError, UsageError
-from dataset_audit.images.folders import SPLITS
+from dataset_audit.images.listing import SPLITS
 from dataset_audit.images.opened import Request
 
 _SHARD: Final = re.compile(r"(?P<split>.+?)-(?P<number>\d{5})-of-(?P<count>\d{5})(?:-[0-9a-f]+)?\.parquet")

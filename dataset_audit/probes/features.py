@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -14,11 +15,23 @@ from numpy.typing import NDArray
 THUMBNAIL: Final = 32
 HOG_SIDE: Final = 64
 BINS: Final = 16  # per channel of the colour histogram
-WINDOW: Final = 256  # pixels of a side that ``traces`` looks at
+WINDOW: Final = 192  # pixels of a side that ``traces`` looks at
 _LEAST: Final = 16
 _ORIENTATIONS: Final = 9
 _CELL: Final = 8
 _EPSILON: Final = 1e-5
+_LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
+_PLANES: Final = np.stack(
+    [_LUMA, np.eye(3, dtype=np.float32)[2] - _LUMA, np.eye(3, dtype=np.float32)[0] - _LUMA]
+)
+
+_ROWS: Final = (
+    np.cos(np.pi * (2 * np.arange(8)[None, :] + 1) * np.arange(8)[:, None] / 16) / 2
+    * np.where(np.arange(8)[:, None] == 0, 0.5**0.5, 1.0)
+)  # fmt: skip
+_DCT: Final = np.kron(_ROWS, _ROWS).T.astype(
+    np.float32
+)  # [64, 64]: an 8x8 block, flat, to its orthonormal DCT-II
 
 Pixels = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
@@ -26,7 +39,7 @@ Vectors = NDArray[np.float32]
 
 def luma(pixels: Pixels) -> Vectors:
     """Return the luma of ITU-R 601, float32[..., H, W] in 0 to 255, of uint8[..., H, W, 3]."""
-    grey: Vectors = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    grey: Vectors = pixels.astype(np.float32) @ _LUMA
     return grey
 
 
@@ -98,15 +111,13 @@ def traces(picture: Pixels) -> Vectors:
     8x8 block is quantised to zero and its mean size (64 + 64), how second differences go with the position inside a
     block (16) and correlate with their neighbours (8), the spectrum in eight bands, the share of pixels at the ends of
     the histogram (16), chroma against luma (6), and how the outermost lines differ from the next (8).
-    Block statistics use a window of at most 256 x 256 aligned to the 8x8 grid of the upper left corner.
+    Block statistics use a window of at most 192 x 192 aligned to the 8x8 grid of the upper left corner.
     """
     if min(picture.shape[:2]) < _LEAST:
         grow = [(0, max(0, _LEAST - side)) for side in picture.shape[:2]]
         picture = np.pad(picture, [*grow, (0, 0)], mode="edge")
     window = _window(picture)
-    values = window.astype(np.float32)
-    grey = luma(window)
-    blue, red = values[..., 2] - grey, values[..., 0] - grey
+    grey, blue, red = (_PLANES @ np.ascontiguousarray(window.reshape(-1, 3).T)).reshape(3, *window.shape[:2])
     return np.concatenate(
         [
             _blocks(grey),
@@ -141,13 +152,10 @@ def _window(picture: Pixels) -> Pixels:
 
 
 def _blocks(grey: Vectors) -> Vectors:
-    from scipy.fft import dctn  # noqa: PLC0415 - only probes pay for scipy
-
     height, width = grey.shape
-    blocks = grey.reshape(height // 8, 8, width // 8, 8).swapaxes(1, 2).reshape(-1, 8, 8)
-    sizes = np.abs(dctn(blocks - 128, axes=(1, 2), norm="ortho"))
-    zeros = (sizes < 0.5).mean(0).ravel()
-    return np.concatenate([zeros, np.log(sizes.mean(0).ravel() + 0.1)])
+    blocks = grey.reshape(height // 8, 8, width // 8, 8).swapaxes(1, 2).reshape(-1, 64)
+    sizes = np.abs(blocks @ _DCT)
+    return np.concatenate([(sizes < 0.5).mean(0), np.log(sizes.mean(0) + 0.1)])
 
 
 def _phases(grey: Vectors) -> Vectors:
@@ -173,14 +181,22 @@ def _neighbours(grey: Vectors) -> Vectors:
     return np.array([np.log(power), np.log(float((square * square).mean()) / power**2 + 0.01), *found])
 
 
+@lru_cache(maxsize=64)
+def _rings(height: int, width: int) -> tuple[Vectors, NDArray[np.int64]]:
+    """Return a taper for a window and the ring of each of its frequencies."""
+    taper = np.outer(np.hanning(height), np.hanning(width)).astype(np.float32)
+    radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
+    return taper, np.minimum((radius * 16).astype(np.int64), 7).ravel()
+
+
 def _spectrum(grey: Vectors) -> Vectors:
     """Return the log share of spectral power in eight rings of equal width up to the Nyquist frequency."""
-    height, width = grey.shape
-    taper = np.outer(np.hanning(height), np.hanning(width)).astype(np.float32)
-    power = np.abs(np.fft.rfft2((grey - grey.mean()) * taper)) ** 2
-    radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
-    ring = np.minimum((radius * 16).astype(np.int64), 7)
-    sums = np.bincount(ring.ravel(), power.ravel(), minlength=8)
+    from scipy.fft import rfft2  # noqa: PLC0415 - float32, and only probes pay for scipy
+
+    taper, ring = _rings(*grey.shape)
+    found = rfft2((grey - grey.mean()) * taper)
+    power = found.real**2 + found.imag**2
+    sums = np.bincount(ring, power.ravel(), minlength=8)
     return np.asarray(np.log(sums / (sums.sum() + 1) + 1e-9), np.float32)
 
 

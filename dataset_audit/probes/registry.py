@@ -30,6 +30,10 @@ class View:
     pixels: NDArray[np.uint8]
     traces: Vectors
 
+    def only(self, rows: NDArray[np.int64]) -> View:
+        """Return some of the pictures."""
+        return View(facts=self.facts[rows], pixels=self.pixels[rows], traces=self.traces[rows])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
