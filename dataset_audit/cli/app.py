@@ -15,7 +15,7 @@ import typer.core
 
 from dataset_audit.cli import names, settings
 from dataset_audit.cli.failures import installed
-from dataset_audit.cli.options import FORGETTING, OUTPUT, PRUNE, Option, Section, options_of
+from dataset_audit.cli.options import FORGETTING, OUTPUT, PRUNE, TRANSFER, Option, Section, options_of
 from dataset_audit.cli.settings import Raw, Settings
 from dataset_audit.cli.streams import Look
 from dataset_audit.errors import UsageError
@@ -63,6 +63,12 @@ def _prune(told: Mapping[str, object], progress: Progress) -> Report:
     return prune.run(prune.Config(**told), progress)  # type: ignore[arg-type]
 
 
+def _transfer(told: Mapping[str, object], progress: Progress) -> Report:
+    from dataset_audit.commands import transfer  # noqa: PLC0415
+
+    return transfer.run(transfer.Config(**told), progress)  # type: ignore[arg-type]
+
+
 COMMANDS: dict[str, Command] = {
     "forgetting": Command(
         about="Score every example by how it is learned and forgotten.",
@@ -83,6 +89,16 @@ COMMANDS: dict[str, Command] = {
             "audit prune",
             "audit prune photos.parquet --keep 30% --policy ccs --balance",
             "audit prune theirs.parquet --by their_score --hard high --keep 5000",
+        ),
+    ),
+    "transfer": Command(
+        about="Train on each of several sets, test on each of them.",
+        sections=TRANSFER,
+        run=_transfer,
+        needs="sources",
+        examples=(
+            "audit transfer photos/a photos/b",
+            "audit transfer a/ b/ c/ --classes car,person --per-source 2000",
         ),
     ),
 }

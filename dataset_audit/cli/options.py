@@ -239,6 +239,46 @@ PRUNE: Sequence[Section] = (
     ),
 )  # fmt: skip
 
+TRANSFER: Sequence[Section] = (
+    Section(
+        title="What is compared",
+        options=(
+            Option(flags=(), argument="sources", metavar="SPEC", many=True,
+                   help="two data sets or more with class names in common"),
+            _option("--classes", metavar="NAME[,NAME]", parse=values.names, default="shared",
+                    help="classes that all sets have, matched letter by letter"),
+            _option("--per-source", metavar="N", parse=values.whole, default="1000, or 50 a class",
+                    help="images of each set, at most; drawn by chance"),
+            _option("--split", metavar="NAME", help="of every data set", default="its training split"),
+            _option("--max-skipped", metavar="SHARE", parse=values.share, default="1%",
+                    help="stop with exit code 3 when more of a set cannot be read"),
+            DATA_ROOT,
+            _option("--download", no="--no-download", default="no", help="fetch a named data set that is not there"),
+        ),
+    ),
+    Section(
+        title="How it is measured",
+        options=(
+            _option("--probe", metavar="NAME", default="auto",
+                    help="hog, thumbnail, histogram or mean-rgb; auto: the better of the first two on validation"),
+            _option("--resamplings", metavar="J", parse=values.whole, default="3",
+                    help="draws of training, validation and test images"),
+            SEED,
+        ),
+    ),
+    Section(
+        title="Machine",
+        options=(
+            _option("--out", "-o", metavar="FILE", parse=values.output, default="transfer.parquet",
+                    help="table to write"),
+            _option("--workers", metavar="N", parse=values.whole, default="one per core", variable="AUDIT_WORKERS",
+                    help="threads that decode images"),
+            DRY_RUN,
+            FORCE,
+        ),
+    ),
+)  # fmt: skip
+
 
 def options_of(sections: Sequence[Section]) -> dict[str, Option]:
     """Return the options of some sections by name, in order."""

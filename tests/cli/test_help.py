@@ -9,10 +9,10 @@ import pytest
 
 from dataset_audit.cli.app import COMMANDS
 from dataset_audit.cli.options import OUTPUT, options_of
-from dataset_audit.commands import forgetting, prune
+from dataset_audit.commands import forgetting, prune, transfer
 
 HELP = Path(__file__).parent / "help"
-LINES = {"audit": (), "forgetting": ("forgetting",), "prune": ("prune",)}
+LINES = {"audit": (), **{name: (name,) for name in COMMANDS}}
 
 
 @pytest.mark.parametrize("name", LINES)
@@ -58,7 +58,10 @@ def test_torch_is_not_imported_for_prune_or_for_a_wrong_argument(
     assert audit(*arguments, driver=driver).err.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize(("command", "config"), [("forgetting", forgetting.Config), ("prune", prune.Config)])
+@pytest.mark.parametrize(
+    ("command", "config"),
+    [("forgetting", forgetting.Config), ("prune", prune.Config), ("transfer", transfer.Config)],
+)
 def test_every_setting_has_a_flag_and_every_flag_a_setting(command: str, config: type) -> None:
     options = options_of(COMMANDS[command].sections)
     flags = {name for name, option in options.items() if not option.recipe and name != "set"}

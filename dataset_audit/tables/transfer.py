@@ -1,0 +1,103 @@
+"""``transfer.parquet``: one row per score of a classifier trained on one set and tested on another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dataset_audit.tables import files, parquet, sidecar
+
+TRANSFER: Final[dict[str, tuple[pa.DataType, str]]] = {
+    "train_source": (pa.string(), "set that was trained on"),
+    "test_source": (pa.string(), "set that was tested on"),
+    "class_name": (pa.string(), "class against all others; null = the class is to be named among all"),
+    "n_train": (pa.int64(), "training images; the largest of a class is the matrix, the rest its curve"),
+    "n_test": (pa.int64(), "test images"),
+    "resampling": (pa.int64(), "draw, from 1"),
+    "seed": (pa.int64(), "of all draws"),
+    "metric": (pa.string(), "ap or accuracy"),
+    "negatives": (pa.string(), "own = of the test set, all = as many, in equal parts of all sets; null for accuracy"),
+    "chance": (pa.float64(), "what guessing scores: the share of positives, or of the largest class"),
+    "value": (pa.float64(), "the score, a share"),
+    "low": (pa.float64(), "low end of its 95 % interval over test images; null off the matrix"),
+    "high": (pa.float64(), "high end"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class TransferTable:
+    """The scores, and the settings that decide them."""
+
+    data: pa.Table
+    config: Mapping[str, object]
+    sources: tuple[str, ...]
+
+    @staticmethod
+    def of(
+        rows: Sequence[Mapping[str, object]], config: Mapping[str, object], sources: Sequence[str]
+    ) -> TransferTable:
+        """Return a table of these rows, each with the fields of TRANSFER; NaN becomes null."""
+        columns = {
+            name: pa.array([_null(row[name]) for row in rows], kind) for name, (kind, _) in TRANSFER.items()
+        }
+        return TransferTable(pa.table(columns), dict(config), tuple(sources))
+
+    def __len__(self) -> int:
+        return int(self.data.num_rows)
+
+    def write(self, path: Path, *, document: Mapping[str, object]) -> files.Written:
+        """Write table and sidecar; see `files.publish`.
+
+        Raises:
+            EnvironmentProblem: They could not be written; what was there is intact.
+        """
+        footer = {
+            "audit.format": "transfer",
+            "audit.version": "1",
+            "audit.package": sidecar.versions().get("dataset_audit", "unknown"),
+            "audit.sources": json.dumps(list(self.sources), ensure_ascii=False),
+            "audit.config": sha256(sidecar.encode(self.config)).hexdigest(),
+        }
+        return files.publish(
+            path,
+            lambda temp: parquet.write(temp, self.data, footer),
+            document,
+            beside=sidecar.sidecar_path(path),
+        )
+
+    def floats(self, name: str) -> NDArray[np.float64]:
+        """Return a numeric column, float64[N], NaN for null."""
+        found: NDArray[np.float64] = self.data[name].cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return found
+
+    def strings(self, name: str) -> list[str | None]:
+        """Return a text column."""
+        found: list[str | None] = self.data[name].to_pylist()
+        return found
+
+    @staticmethod
+    def read(path: Path) -> TransferTable:
+        """Return a table of ours, its hash compared with the sidecar first.
+
+        Raises:
+            UsageError: There is no such file.
+            DataError: It is damaged or unfinished.
+            MismatchError: It is another kind of table.
+        """
+        with files.steady(path):
+            sidecar.verify(path, "transfer")
+            footer = parquet.metadata(path)
+            table = parquet.read(path)
+        return TransferTable(table, {}, tuple(json.loads(footer.get("audit.sources", "[]"))))
+
+
+def _null(value: object) -> object:
+    return None if isinstance(value, float) and np.isnan(value) else value
