@@ -232,7 +232,7 @@ def look(
     """
     total = len(stock)
     small = {name: np.zeros((total, SIDE, SIDE, 3), np.uint8) for name in names}
-    traces = {name: np.zeros((total, len(features.TRACES)), np.float32) for name in names}
+    traces = {name: np.zeros((total, sum(features.TRACES.values())), np.float32) for name in names}
     facts = np.zeros((total, len(FACTS)), np.float32)
     hashes, grey = [""] * total, np.zeros((total, features.THUMBNAIL, features.THUMBNAIL), np.float32)
     budget = ByteBudget(memory)

@@ -131,17 +131,17 @@ def traces(picture: Pixels) -> Vectors:
     ).astype(np.float32)
 
 
-TRACES: Final[tuple[str, ...]] = (
-    *(f"zeros {i}{j}" for i in range(8) for j in range(8)),
-    *(f"size {i}{j}" for i in range(8) for j in range(8)),
-    *(f"column {i} of 8" for i in range(8)),
-    *(f"row {i} of 8" for i in range(8)),
-    *(f"neighbour {i}" for i in range(8)),
-    *(f"band {i} of 8" for i in range(8)),
-    *(f"level {i}" for i in (*range(8), *range(248, 256))),
-    *(f"chroma {i}" for i in range(6)),
-    *(f"rim {i}" for i in range(8)),
-)
+TRACES: Final[dict[str, int]] = {
+    "block frequencies quantised to zero": 64,
+    "size of block frequencies": 64,
+    "block grid": 16,
+    "residual noise": 8,
+    "spectrum": 8,
+    "ends of the histogram": 16,
+    "chroma detail": 6,
+    "outermost lines": 8,
+}
+"""The groups of ``traces`` in order, and how many numbers each is; 190 in all."""
 
 
 def _window(picture: Pixels) -> Pixels:
