@@ -13,7 +13,7 @@ from dataset_audit.probes.classify import Fold, Labels, Learned, Vectors
 from dataset_audit.stats.bootstrap import cluster_bootstrap
 from dataset_audit.stats.intervals import clopper_pearson
 from dataset_audit.transfer.precision import average_precision
-from dataset_audit.transfer.sampling import Part, Pool, Rows, Task, halvings
+from dataset_audit.transfer.sampling import SLICES, Part, Pool, Rows, Task, halvings
 
 Learn = Callable[[Vectors, Labels, Fold, int, int], Learned]
 Floats = NDArray[np.float64]
@@ -48,7 +48,8 @@ class Precision:
     Attributes:
         matrix: At the largest training size.
         sizes: int64[S], training images, rising.
-        curve: float64[S, J, K, K], the score at each size; the last is that of ``matrix``.
+        curve: float64[S, J, K, K], the score at each size, for smaller ones the mean over disjoint parts of the
+            draw; the last is that of ``matrix``.
         pooled: float64[J, K], trained and tested on the same set with negatives from all sets, in equal parts and
             the same number as before.
     """
@@ -80,10 +81,12 @@ def one_against_rest(
     for j, task in enumerate(draws):
         for trained in range(pool.sources):
             for s, step in enumerate(steps):
-                scores = _scores(vectors, task, task.train.first(*step), trained, learn)
-                done()
-                for tested in range(pool.sources):
-                    curve[s, j, trained, tested] = average_precision(scores[tested], task.test.truth)
+                precisions = []
+                for part in task.train.slices(*step, SLICES):
+                    scores = _scores(vectors, task, part, trained, learn)
+                    precisions.append([average_precision(each, task.test.truth) for each in scores])
+                    done()
+                curve[s, j, trained] = np.mean(precisions, axis=0)
             pooled[j, trained] = _pooled(scores, task.test, trained)
             for tested in range(pool.sources):
                 path = "transfer", task.label, j, trained, tested

@@ -18,6 +18,7 @@ SHARES: Final = (0.5, 0.2, 0.3)  # of the clusters of each class of each set
 NEGATIVES: Final = 4.0  # per positive, where there are so many
 SIZES: Final = 5  # training sizes, each half of the next, as far as the smallest keeps
 LEAST_POSITIVES: Final = 2
+SLICES: Final = 4  # disjoint parts of a draw that a smaller size is the mean of: small ones scatter most
 OTHER: Final = -1  # label of an image of a class that is not transferred
 
 Rows = NDArray[np.int64]
@@ -79,7 +80,18 @@ class Part:
 
     def first(self, positives: int, negatives: int) -> Part:
         """Return the part cut to so many of each set."""
-        return Part(positive=self.positive[:, :positives], negative=self.negative[:, :negatives])
+        return self.slices(positives, negatives, 1)[0]
+
+    def slices(self, positives: int, negatives: int, most: int) -> list[Part]:
+        """Return parts of so many of each set that have no image in common, at most so many parts."""
+        fit = min(self.positive.shape[1] // positives, self.negative.shape[1] // negatives, most)
+        return [
+            Part(
+                positive=self.positive[:, at * positives : (at + 1) * positives],
+                negative=self.negative[:, at * negatives : (at + 1) * negatives],
+            )
+            for at in range(fit)
+        ]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -178,6 +190,12 @@ def halvings(positives: int, negatives: int) -> list[tuple[int, int]]:
             steps = [2**step for step in range(count - 1, -1, -1)]
             return [(positives // step, max(1, negatives // step)) for step in steps]
     return [(positives, negatives)]
+
+
+def trainings(task: Task) -> int:
+    """Return how often each set is trained on for one task, all sizes together."""
+    steps = halvings(task.train.positive.shape[1], task.train.negative.shape[1])
+    return sum(len(task.train.slices(*step, SLICES)) for step in steps)
 
 
 def balanced(pool: Pool, draws: int, seed: int) -> list[list[list[Rows]]]:

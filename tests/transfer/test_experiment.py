@@ -9,7 +9,7 @@ from dataset_audit.probes.classify import Learned, linear
 from dataset_audit.transfer.experiment import all_classes, one_against_rest, validated
 from dataset_audit.transfer.market import market
 from dataset_audit.transfer.measures import measures
-from dataset_audit.transfer.sampling import OTHER, Pool, balanced, tasks
+from dataset_audit.transfer.sampling import OTHER, Pool, balanced, tasks, trainings
 
 N = 720
 CLASSES = 2
@@ -86,7 +86,7 @@ def test_every_training_is_counted_and_intervals_hold_the_score() -> None:
     count = []
     draws = tasks(pool, 1, 2, 1)
     found = one_against_rest(vectors, pool, draws, linear, 1, lambda: count.append(1))
-    assert len(count) == 2 * 2 * len(found.sizes)
+    assert len(count) == 2 * 2 * trainings(draws[0]) == 2 * 2 * (4 + 4 + 4 + 2 + 1)
     assert found.curve.shape == (len(found.sizes), 2, 2, 2)
     assert np.array_equal(found.curve[-1], found.matrix.value)
     assert (found.matrix.low < found.matrix.value).all()

@@ -143,3 +143,13 @@ def test_quotas_are_what_the_poorest_set_has_and_leave_room_for_other_classes() 
     assert quotas(np.array([[900], [900]]), others, 1000) == (np.array([300]), 700)
     many, rest = quotas(np.full((2, 10), 100), others, 1000)
     assert (many.tolist(), rest) == ([80] * 10, 200)
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 5))
+def test_slices_of_a_part_have_no_image_in_common(positives: int, negatives: int, most: int) -> None:
+    part = tasks(pool(n=2000, duplicates=0), 0, 1, 1)[0].train
+    made = part.slices(min(positives, part.positive.shape[1]), min(negatives, part.negative.shape[1]), most)
+    rows = np.concatenate([each.rows(1) for each in made])
+    assert len(np.unique(rows)) == len(rows)
+    assert 1 <= len(made) <= most
+    assert np.array_equal(made[0].positive, part.positive[:, : made[0].positive.shape[1]])

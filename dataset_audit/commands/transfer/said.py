@@ -215,11 +215,17 @@ def _market(found: Findings) -> Iterator[Line | Table | Note]:
                     rows.append((class_name or "(mean)", f"1 {name}", of, *_rate(rate)))
     if rows:
         yield Table(
-            columns=("class", "one image of", "in images of", "worth", "95 %", "remark"),
+            columns=("class", "one image of", "in images of", "worth", "95 %", "note"),
             rows=tuple(rows),
-            left=("class", "one image of", "in images of", "remark"),
+            left=("class", "one image of", "in images of", "note"),
             shown=max(len(names) * (len(names) - 1), 6),
         )
+        marks = {
+            "≤ and ≥ lie beyond the sizes measured": any(row[3][0] in "≤≥" for row in rows),
+            "at n: the slopes differ, so it holds at n images only": any(row[5][:2] == "at" for row in rows),
+        }
+        if any(marks.values()):
+            yield Note("; ".join(text for text, needed in marks.items() if needed))
     total = len(rows) + reasons.total()
     for reason, count in reasons.most_common():
         yield Line("no exchange rate", (f"{count:,} of {total:,}", reason))
@@ -238,8 +244,7 @@ def _basket(found: Findings) -> str:
 
 def _rate(rate: MarketValue) -> tuple[str, str, str]:
     if rate.bound:
-        return f"{rate.bound} {rate.alpha:.2f}", "", "beyond what was measured"
+        return f"{rate.bound} {rate.alpha:.2f}", "", ""
     if rate.alpha == 0:
-        return "0", "", "never better than guessing"
-    remark = f"at {rate.at:,.0f} images; slopes differ" if rate.local else ""
-    return f"{rate.alpha:.2f}", f"{rate.low:.2f} to {rate.high:.2f}", remark
+        return "0", "", "guesses"
+    return f"{rate.alpha:.2f}", f"{rate.low:.2f} to {rate.high:.2f}", f"at {rate.at:,.0f}" * rate.local

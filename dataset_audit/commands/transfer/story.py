@@ -22,7 +22,7 @@ from dataset_audit.tables import files, outputs, sidecar
 from dataset_audit.tables.transfer import TransferTable
 from dataset_audit.transfer.experiment import Matrix, Precision, all_classes, one_against_rest, validated
 from dataset_audit.transfer.precision import source_only_auc
-from dataset_audit.transfer.sampling import SIZES, Task, TooFew, balanced, tasks
+from dataset_audit.transfer.sampling import SIZES, SLICES, Task, TooFew, balanced, tasks, trainings
 
 BYTES_PER_ROW = 200  # generously, for the check of free space
 
@@ -76,9 +76,10 @@ def _asked(config: Config, choice: Choice) -> dict[str, object]:
 
 
 def _trainings(config: Config, choice: Choice) -> int:
+    """Return how many classifiers are trained at most."""
     classes, sets, draws = len(choice.classes), len(choice.names), config.resamplings
-    named = sets * draws if classes > 1 else 0
-    return classes * sets * draws * SIZES + named
+    together = sets * draws if classes > 1 else 0
+    return classes * sets * draws * sum(min(1 << size, SLICES) for size in range(SIZES)) + together
 
 
 def _plan(config: Config, choice: Choice) -> list[str]:
@@ -119,7 +120,8 @@ def _measure(config: Config, choice: Choice, gathered: Gathered, progress: Progr
             id="E-few",
         ) from None
     probe, tried, vectors, learn = _probe(config, gathered, per_class, progress)
-    progress.start("train", _trainings(config, choice), "trainings")
+    total = sum(trainings(draws[0]) for draws in per_class) + (together is not None)
+    progress.start("train", total * pool.sources * config.resamplings, "trainings")
     done = _Count(progress)
     found = [
         one_against_rest(vectors, pool, draws, learn, seeds.integer(config.seed, "transfer"), done)
