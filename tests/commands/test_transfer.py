@@ -238,13 +238,24 @@ def test_images_of_other_classes_are_negatives_and_the_source_alone_knows_unequa
     assert report.summary["source_only_auc"]["bar"] == pytest.approx(wins)
 
 
+def test_a_class_too_small_for_a_curve_is_left_out_of_the_mean_market(sets: Path, tmp_path: Path) -> None:
+    photos(tmp_path / "c", 4, counts={"bar": 60, "post": 60, "slope": 14})
+    report, _ = transfer(tmp_path, sets / "a", tmp_path / "c", probe="hog")
+    by_class = report.summary["market_value_by_class"]
+    assert "4 sizes" in by_class["slope"]["rates"][0][1]["reason"]
+    for name in ("bar", "post"):
+        assert "4 sizes" not in by_class[name]["rates"][0][1]["reason"]
+    assert "4 sizes" not in report.summary["market_value"]["rates"][0][1]["reason"]
+    assert report.summary["market_value"]["rates"][0][0]["alpha"] == 1
+
+
 def test_a_few_unreadable_images_are_skipped_and_said(sets: Path, tmp_path: Path) -> None:
     shutil.copytree(sets / "a", tmp_path / "a")
     (tmp_path / "a" / "bar" / "000.png").write_bytes(b"no picture")
     options = {"probe": "hog", "resamplings": 1, "classes": ("bar", "post")}
     report, progress = transfer(tmp_path, tmp_path / "a", sets / "b", **options)
     assert report.summary["skipped"] == 1
-    assert ("W-skipped", "a: 1 images skipped: 1 not an image") in progress.warnings
+    assert ("W-skipped", "a: 1 image skipped: 1 not an image") in progress.warnings
     with pytest.raises(DataError, match="cannot be read"):
         transfer(tmp_path, tmp_path / "a", sets / "b", max_skipped=0.0, force=True, **options)
 

@@ -155,16 +155,21 @@ class Findings:
             grand_drop=float(drop(own.mean(), pooled.mean())),
         )
 
+    @property
+    def curved(self) -> tuple[Precision, ...]:
+        """The classes that were large enough to be trained on at several sizes."""
+        return tuple(precision for precision in self.precisions if len(precision.sizes) > 1)
+
     @cached_property
     def markets(self) -> dict[str, Market]:
-        """Exchange rates by class; first, under an empty name, those of the mean over classes, if there are more."""
-        made = {}
-        if len(self.precisions) > 1:
-            last = min(len(precision.sizes) for precision in self.precisions)
+        """Exchange rates by class; first, under an empty name, those of the mean over classes with a curve."""
+        made, curved = {}, self.curved
+        if len(curved) > 1:
+            last = min(len(precision.sizes) for precision in curved)
             made[""] = market(
-                np.mean([precision.sizes[-last:] for precision in self.precisions], axis=0),
-                np.mean([precision.curve[-last:] for precision in self.precisions], axis=0),
-                chance=self.overall.chance,
+                np.mean([precision.sizes[-last:] for precision in curved], axis=0),
+                np.mean([precision.curve[-last:] for precision in curved], axis=0),
+                chance=float(np.mean([precision.matrix.chance for precision in curved])),
                 seed=seeds.integer(self.seed, "transfer", "market"),
             )
         for name, precision in zip(self.classes, self.precisions, strict=True):

@@ -328,5 +328,7 @@ def _read_one(
     bad = Counter((error or "").split(":")[0] for error in found.error if error)
     if bad:
         listed = ", ".join(f"{count:,} {cause}" for cause, count in bad.most_common())
-        progress.warn("W-skipped", f"{each.name}: {sum(bad.values()):,} images skipped: {listed}")
+        progress.warn(
+            "W-skipped", f"{each.name}: {bad.total():,} image{'s' * (bad.total() > 1)} skipped: {listed}"
+        )
     return copies, hashes, found.ok, found.fingerprint

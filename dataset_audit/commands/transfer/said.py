@@ -70,11 +70,10 @@ def _lines(found: Findings) -> Iterator[Line | Table | Note]:
             f"AP {_cell(own)} with a set's own, {_cell(pooled)} with those of all sets",
         ),
     )
-    alone = [
-        f"{name} {auc:.2f}"
-        for name, auc in zip(found.classes, found.source_only, strict=True)
-        if not isnan(auc)
-    ]
+    aucs = [pair for pair in zip(found.source_only, found.classes, strict=True) if not isnan(pair[0])]
+    if len(aucs) > LISTED:
+        aucs.sort(key=lambda pair: -pair[0])
+    alone = [f"{name} {auc:.2f}" for auc, name in aucs]
     yield Line("source alone", (f"AUC {_few(alone)}", "0.50 if a class is as frequent in every set"))
     yield Line("classes", (_few(found.classes), "matched by name"))
     yield Line(
@@ -118,7 +117,8 @@ def _drop(share: float, spread: float) -> str:
     """Return a drop in percent; it is undefined where the own score is zero."""
     if isnan(share):
         return "undefined"
-    return f"{100 * share:.1f} %" if isnan(spread) else f"{100 * share:.1f} % ± {100 * spread:.1f}"
+    points = round(100 * share, 1) + 0.0  # no minus before a zero
+    return f"{points:.1f} %" if isnan(spread) else f"{points:.1f} % ± {100 * spread:.1f}"
 
 
 def _numbered(found: Findings) -> list[str]:
@@ -212,7 +212,9 @@ def _market(found: Findings) -> Iterator[Line | Table | Note]:
                 if rate.alpha is None:
                     reasons[rate.reason] += 1
                 else:
-                    rows.append((class_name or "(mean)", f"1 {name}", of, *_rate(rate)))
+                    rows.append(
+                        (class_name or f"(mean of {len(found.curved)})", f"1 {name}", of, *_rate(rate))
+                    )
     if rows:
         yield Table(
             columns=("class", "one image of", "in images of", "worth", "95 %", "note"),
