@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from time import monotonic
 
 import numpy as np
@@ -42,7 +41,7 @@ def run(config: Config, progress: Progress) -> Report:
         return Report(
             "transfer", "plan for " + ", ".join(choice.names), summary={"plan": _asked(config, choice)}
         )
-    with nullcontext() if config.dry_run else files.locked(config.out):
+    with files.locked(config.out):
         files.sweep(config.out, sidecar.sidecar_path(config.out))
         began = monotonic()
         gathered = read(config, choice, progress)
@@ -161,16 +160,10 @@ def _probe(
     firsts = [draws[0] for draws in per_class]
     progress.start("choose the probe", len(names) * len(firsts) * gathered.pool.sources, "trainings")
     done = _Count(progress)
-    tried = {name: validated(*_swapped(prepared[name], firsts), done) for name in names}
+    tried = {name: validated(vectors, firsts, learn, done) for name, (vectors, learn) in prepared.items()}
     progress.finish()
     best = max(names, key=lambda name: tried[name])
     return (best, tried, *prepared[best])
-
-
-def _swapped(
-    prepared: tuple[Vectors, Classifier], firsts: list[Task]
-) -> tuple[Vectors, list[Task], Classifier]:
-    return prepared[0], firsts, prepared[1]
 
 
 def _prepared(name: str, gathered: Gathered) -> tuple[Vectors, Classifier]:
