@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -66,7 +66,33 @@ class Manifest:
         keep = self.table.data["keep"].to_numpy(zero_copy_only=False)
         rows = np.flatnonzero(keep)
         index = self.table.data["index"].to_numpy()[rows]
+        if self.sources:  # written by source, then index
+            return rows
         return rows[np.argsort(index, kind="stable")]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the data sets the examples come from, where there are several; empty for one."""
+        return tuple(origin.name for origin in self.table.provenance.sources)
+
+    def source(self, name: str) -> Manifest:
+        """Return the manifest of one of several sources alone: indices are rows of that data set.
+
+        Raises:
+            UsageError: There is no such source.
+        """
+        origin = next((one for one in self.table.provenance.sources if one.name == name), None)
+        if origin is None:
+            raise UsageError(
+                f"{self.path} has no source {name!r}.",
+                where=", ".join(self.sources) or "it is of one data set",
+            )
+        mine = np.array([one == name for one in self.table.data["source"].to_pylist()])
+        provenance = replace(
+            self.table.provenance, spec=origin.spec, n=origin.n, opened=origin.opened, sources=()
+        )
+        part = ManifestTable(self.table.data.filter(mine), provenance, self.table.choice)
+        return Manifest(self.path, part, self.root)
 
     def _column(self, name: str) -> list[Any] | None:
         if name not in self.table.data.column_names:
@@ -111,7 +137,17 @@ class Manifest:
         return self.table.provenance.class_names
 
     def dataset(self) -> ImageDataset:
-        """Open the full data set that the manifest is about."""
+        """Open the full data set that the manifest is about.
+
+        Raises:
+            UsageError: It names none, or several.
+        """
+        if self.sources:
+            raise UsageError(
+                f"{self.path} is about {len(self.sources)} data sets.",
+                where=", ".join(self.sources),
+                do="Manifest.source(name) is the part of one",
+            )
         spec = self.table.provenance.spec
         if not spec:
             raise UsageError(

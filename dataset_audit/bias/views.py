@@ -125,7 +125,7 @@ def _together(picture: Picture) -> Pixels:
 
 @lru_cache(maxsize=2)
 def _noise_tile(seed: int) -> Pixels:
-    """Return noise whose spectrum falls as 1/f, as that of photographs does: uint8[2048, 2048, 3], a tile four times."""
+    """Return noise whose spectrum falls as 1/f, as of photographs: uint8[2048, 2048, 3], a tile four times."""
     rng = seeds.rng(seed, "noise-tile")
     radius = np.hypot(np.fft.fftfreq(_TILE)[:, None], np.fft.rfftfreq(_TILE)[None, :])
     radius[0, 0] = np.inf

@@ -15,7 +15,7 @@ import typer.core
 
 from dataset_audit.cli import names, settings
 from dataset_audit.cli.failures import installed
-from dataset_audit.cli.options import FORGETTING, OUTPUT, PRUNE, TRANSFER, Option, Section, options_of
+from dataset_audit.cli.options import BIAS, FORGETTING, OUTPUT, PRUNE, TRANSFER, Option, Section, options_of
 from dataset_audit.cli.settings import Raw, Settings
 from dataset_audit.cli.streams import Look
 from dataset_audit.errors import UsageError
@@ -63,6 +63,12 @@ def _prune(told: Mapping[str, object], progress: Progress) -> Report:
     return prune.run(prune.Config(**told), progress)  # type: ignore[arg-type]
 
 
+def _bias(told: Mapping[str, object], progress: Progress) -> Report:
+    from dataset_audit.commands import bias  # noqa: PLC0415
+
+    return bias.run(bias.Config(**told), progress)  # type: ignore[arg-type]
+
+
 def _transfer(told: Mapping[str, object], progress: Progress) -> Report:
     from dataset_audit.commands import transfer  # noqa: PLC0415
 
@@ -89,6 +95,17 @@ COMMANDS: dict[str, Command] = {
             "audit prune",
             "audit prune photos.parquet --keep 30% --policy ccs --balance",
             "audit prune theirs.parquet --by their_score --hard high --keep 5000",
+        ),
+    ),
+    "bias": Command(
+        about="Tell apart the sources of images, under controls.",
+        sections=BIAS,
+        run=_bias,
+        needs="sources",
+        examples=(
+            "audit bias photos/a photos/b photos/c",
+            "audit bias a/ b.tar c.parquet --ablate --explain --charts charts",
+            "audit bias a/ b/ --json --fail-above 0.2",
         ),
     ),
     "transfer": Command(

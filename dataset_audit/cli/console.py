@@ -36,14 +36,14 @@ def run(arguments: Sequence[str]) -> int:
     session = _Session(arguments)
     _listen(session)
     try:
-        session.perform()
+        code = session.perform()
     except StdoutClosed:
         return CLOSED_PIPE
     except BaseException as failure:  # noqa: BLE001 - the one place where everything ends as a message and a code
         return session.fail(session.elsewhere or failure)
     if session.elsewhere is not None:
         return session.fail(session.elsewhere)
-    return 0 if had_stdout else CLOSED_PIPE
+    return code if had_stdout else CLOSED_PIPE
 
 
 def leave(code: int) -> NoReturn:
@@ -75,8 +75,8 @@ class _Session:
         self._talk: Talk | None = None
         self.elsewhere: BaseException | None = None
 
-    def perform(self) -> None:
-        """Understand the line, run the command, deliver its result."""
+    def perform(self) -> int:
+        """Understand the line, run the command, deliver its result; return the exit code."""
         captured = io.StringIO()
         with redirect_stdout(captured):
             try:
@@ -84,13 +84,14 @@ class _Session:
             except typer.Exit:
                 asked = captured.getvalue()
         if isinstance(asked, app.Call):
-            self._deliver(self._run(asked))
-        elif isinstance(asked, Report):
+            return self._deliver(self._run(asked))
+        if isinstance(asked, Report):
             self._deliver(asked)
         else:
             text = str(asked).rstrip("\n")
             document = machine.success(None, {"text": text}) if self._look.format == "json" else text + "\n"
             streams.to_stdout(document)
+        return 0
 
     def _run(self, call: app.Call) -> Report:
         self._look, self._command = call.look, call.command
@@ -123,13 +124,14 @@ class _Session:
             self._say([Text(stray.getvalue().rstrip("\n"))])
         return report
 
-    def _deliver(self, report: Report) -> None:
+    def _deliver(self, report: Report) -> int:
         look = self._look
         said = list(self._talk.warnings) if self._talk else []
         new = [warning for warning in report.warnings if warning not in said]
         if look.format == "json":
+            name, result = self._command or report.command, machine.result(report, [*said, *new])
             streams.to_stdout(
-                machine.success(self._command or report.command, machine.result(report, [*said, *new]))
+                machine.gated(name, report.gate, result) if report.gate else machine.success(name, result)
             )
         elif look.quiet < 2 and look.format == "markdown":
             streams.to_stdout(markdown.render(report))
@@ -139,6 +141,10 @@ class _Session:
             self._say([warning_line(warning) for warning in new])
             if self._talk:
                 self._talk.repeats()
+        if report.gate is None:
+            return 0
+        self._say(failures.lines(report.gate))
+        return report.gate.exit_code
 
     def _show(self, report: Report) -> None:
         screen = terminal.Screen(

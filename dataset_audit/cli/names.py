@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataset_audit.report.document import Line, Note, Report
 
 _Rows = tuple[list[tuple[str, ...]], str]  # name and what is known about it; a sentence below
-KINDS = ("datasets", "recipes", "models", "scores", "policies")
+KINDS = ("datasets", "recipes", "models", "scores", "policies", "probes", "controls", "ablations")
 
 
 def listing(kind: str) -> Report:
@@ -67,12 +67,38 @@ def _policies() -> _Rows:
     return rows, "auto chooses by the share kept"
 
 
+def _probes() -> _Rows:
+    from dataset_audit.probes.registry import PROBES  # noqa: PLC0415 - NumPy
+
+    rows: list[tuple[str, ...]] = [(name, probe.about) for name, probe in PROBES.items()]
+    return rows, "cheapest first; audit bias --probes NAME,NAME"
+
+
+def _controls() -> _Rows:
+    from dataset_audit.bias.controls import CONTROLS  # noqa: PLC0415 - NumPy
+
+    rows: list[tuple[str, ...]] = [(name, control.role, control.about) for name, control in CONTROLS.items()]
+    return rows, "all but classes by default; audit bias --match-classes adds it"
+
+
+def _ablations() -> _Rows:
+    from dataset_audit.bias.ablations import ABLATIONS  # noqa: PLC0415 - NumPy
+
+    rows: list[tuple[str, ...]] = [
+        (name, one.about, f"leaves {one.keeps}") for name, one in ABLATIONS.items()
+    ]
+    return rows, "sizes for 224 pixels, scaled to the pictures at hand; audit bias --ablate"
+
+
 _LISTS = {
     "datasets": _datasets,
     "recipes": _recipes,
     "models": _models,
     "scores": _scores,
     "policies": _policies,
+    "probes": _probes,
+    "controls": _controls,
+    "ablations": _ablations,
 }
 
 
@@ -94,3 +120,8 @@ def scores() -> list[str]:
 def policies() -> list[str]:
     """Return the names of policies, for completion."""
     return ["auto", *(row[0] for row in _policies()[0])]
+
+
+def probes() -> list[str]:
+    """Return the names of probes, for completion."""
+    return [row[0] for row in _probes()[0]]

@@ -239,6 +239,96 @@ PRUNE: Sequence[Section] = (
     ),
 )  # fmt: skip
 
+BIAS: Sequence[Section] = (
+    Section(
+        title="What is compared",
+        options=(
+            Option(flags=(), argument="sources", metavar="SPEC", many=True,
+                   help="two data sets or more: folders, .tar, Parquet, .npz, names; or a manifest of several"),
+            _option("--out", "-o", metavar="FILE", parse=values.output, default="bias.parquet",
+                    help="table to write"),
+            _option("--charts", metavar="DIR", parse=values.path, default="none",
+                    help="accuracies, matrices, pictures and maps as SVG, PNG and CSV"),
+            _option("--per-source", metavar="N", parse=values.whole, default="1000",
+                    help="images of each, at most; drawn by chance"),
+            _option("--allow-identical", help="compare sets that hold the same images"),
+            _option("--split", metavar="NAME", help="of every data set", default="its training split"),
+            DATA_ROOT,
+            _option("--download", no="--no-download", default="no",
+                    help="fetch a named data set, or weights for --pretrained, that are not there"),
+        ),
+    ),
+    Section(
+        title="How it is measured",
+        options=(
+            _option("--probes", metavar="NAME[,NAME]", parse=values.names, default="all", complete=names.probes,
+                    help="what tries to name the source (--list probes)"),
+            _option("--controls", no="--no-controls", default="yes",
+                    help="what makes an accuracy mean something (--list controls)"),
+            _option("--match-classes", help="also on equal numbers of each class that all sources share"),
+            _option("--ablate", help="train the network anew on poorer pictures (--list ablations)"),
+            _option("--explain", help="maps of what gives the source away, and tests of them; needs captum"),
+            _option("--resamplings", metavar="J", parse=values.whole, default="3",
+                    help="folds; each image is tested in one of them"),
+            SEED,
+        ),
+    ),
+    Section(
+        title="The network among the probes",
+        options=(
+            _option("--model", metavar="NAME", default="probe-net", complete=names.models,
+                    help="network (--list models), or any timm name"),
+            _option("--pretrained", help="start from timm's weights, if they are at hand"),
+            _option("--recipe", metavar="NAME", default="probe", complete=names.recipes,
+                    help="training protocol (--list recipes)"),
+            _option("--epochs", metavar="N", recipe=True, help="passes over the data", default="of the recipe"),
+            _option("--batch-size", metavar="N", recipe=True, help="examples per step", default="of the recipe"),
+            _option("--lr", metavar="X", recipe=True, help="peak learning rate", default="of the recipe"),
+            _option("--set", metavar="FIELD=VALUE", parse=values.assignments, many=True,
+                    help="any other field of the recipe"),
+            _option("--precision", metavar="auto|bf16|fp32", parse=values.one_of("auto", "bf16", "fp32"),
+                    default="auto", help="of everything before the last layer"),
+        ),
+    ),
+    Section(
+        title="Gates (exit code 1)",
+        options=(
+            _option("--fail-above", metavar="X", parse=values.number, default="none",
+                    help="when the surviving bias is larger: (accuracy - 1/K)/(1 - 1/K) with artefacts taken away"),
+            _option("--fail-leak", metavar="SHARE", parse=values.share, default="none",
+                    help="when duplicates on both sides of a split add more accuracy"),
+        ),
+    ),
+    Section(
+        title="Which images are accepted",
+        options=(
+            _option("--max-pixels", metavar="N", parse=values.pixels, default="89.5M",
+                    help="a larger image is a row with an error"),
+            _option("--max-file-bytes", metavar="SIZE", parse=values.memory, default="256M", help="likewise"),
+            _option("--max-skipped", metavar="SHARE", parse=values.share, default="1%",
+                    help="stop with exit code 3 when more of a source cannot be used"),
+            _option("--background", metavar="COLOUR", parse=values.colour, default="white",
+                    help="under transparent pixels: white, black, grey, #rrggbb"),
+        ),
+    ),
+    Section(
+        title="Machine",
+        options=(
+            _option("--device", metavar="auto|cpu|cuda[:n]", default="auto", variable="AUDIT_DEVICE",
+                    help="where the network is trained"),
+            _option("--workers", metavar="N", parse=values.whole, default="one per core", variable="AUDIT_WORKERS",
+                    help="threads that decode images and fit probes"),
+            _option("--memory", metavar="SIZE", parse=values.memory, default="1G", variable="AUDIT_MEMORY",
+                    help="that decoding may take at one time"),
+            _option("--allocator", no="--no-allocator", default="yes", help="tune malloc for training on a CPU"),
+            _option("--checkpoint-dir", metavar="DIR", parse=values.path, default=".<out>.runs",
+                    help="for unfinished work"),
+            DRY_RUN,
+            FORCE,
+        ),
+    ),
+)  # fmt: skip
+
 TRANSFER: Sequence[Section] = (
     Section(
         title="What is compared",

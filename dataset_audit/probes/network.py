@@ -41,6 +41,15 @@ class Training:
     precision: Literal["bf16", "fp32"] = "fp32"
     pretrained: bool = False
 
+    def recipe_for(self, rows: int) -> Recipe:
+        """Return the protocol for so many training rows: with few, the epochs are raised to 200 steps."""
+        steps = -(-rows // self.recipe.batch_size)
+        return replace(self.recipe, epochs=max(self.recipe.epochs, -(-LEAST_STEPS // steps)))
+
+    def presentations(self, rows: int) -> int:
+        """Return how many images one training of so many rows presents."""
+        return self.recipe_for(rows).epochs * rows
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trained:
@@ -78,8 +87,7 @@ def train(
     rows = np.sort(fold.train)
     mean, std = statistics(images, rows)
     classes = int(labels.max()) + 1
-    steps = -(-len(rows) // training.recipe.batch_size)
-    recipe = replace(training.recipe, epochs=max(training.recipe.epochs, -(-LEAST_STEPS // steps)))
+    recipe = training.recipe_for(len(rows))
     task = Task(
         images=images,
         labels=torch.from_numpy(labels).to(training.device),

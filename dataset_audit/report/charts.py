@@ -4,55 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dataset_audit.errors import EnvironmentProblem
-from dataset_audit.report.escape import show
+from dataset_audit.report.drawing import BLUE, GREY, ORANGE, Chart, new_figure, text
+from dataset_audit.report.marks import Line, Mark, curve, heatmap, intervals
+from dataset_audit.report.pictures import Explained, Tile, maps, panels, sheet
 from dataset_audit.tables import files
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+__all__ = [
+    "Chart", "Explained", "Line", "Mark", "Tile",
+    "available", "bars", "curve", "heatmap", "intervals", "maps", "panels", "save", "sheet",
+]  # fmt: skip
 
-BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe & Ito: told apart by everyone, also in grey
-TILES = 10  # per row of a contact sheet
 DPI = 160
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One picture of a contact sheet: uint8[H, W, C] and a line of text under it."""
-
-    pixels: NDArray[np.uint8]
-    text: str
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A drawn figure, its name in file names, and the numbers it shows as rows under a header."""
-
-    name: str
-    figure: Figure
-    header: tuple[str, ...]
-    rows: tuple[tuple[object, ...], ...]
-
-
-def _figure(width: float, height: float) -> Figure:
-    try:
-        import matplotlib as mpl  # noqa: PLC0415 - an extra
-        from matplotlib.figure import Figure  # noqa: PLC0415
-    except ImportError as error:
-        raise EnvironmentProblem(
-            "Charts need matplotlib, which is not installed.", do="pip install 'dataset-audit[charts]'"
-        ) from error
-    mpl.rcParams["svg.hashsalt"] = "audit"  # the same bytes every time
-    mpl.rcParams["svg.fonttype"] = "none"
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def available() -> None:
@@ -61,7 +29,7 @@ def available() -> None:
     Raises:
         EnvironmentProblem: matplotlib is not installed.
     """
-    _figure(1, 1)
+    new_figure(1, 1)
 
 
 def bars(
@@ -75,7 +43,7 @@ def bars(
         apart: Tick label and count of the examples that have no place on the axis.
         words: Title, horizontal axis, vertical axis.
     """
-    figure = _figure(7.2, 4.0)
+    figure = new_figure(7.2, 4.0)
     axes = figure.subplots()
     places = np.arange(len(counts))
     axes.bar(places, [count for _, count in counts], color=BLUE, width=0.85)
@@ -90,23 +58,6 @@ def bars(
     axes.set_ylabel(f"{vertical} (log scale)")
     axes.spines[["top", "right"]].set_visible(False)
     return Chart(name, figure, (horizontal, vertical), (*counts, apart))
-
-
-def sheet(name: str, title: str, tiles: Sequence[Tile]) -> Chart:
-    """Return a contact sheet of at most 50 pictures, enlarged without smoothing when they are small."""
-    shown = list(tiles)[: 5 * TILES]
-    rows = max(1, -(-len(shown) // TILES))
-    figure = _figure(1.05 * TILES, 1.3 * rows + 0.8)
-    axes = figure.subplots(rows, TILES, squeeze=False).ravel()
-    for place in axes:
-        place.set_axis_off()
-    for place, tile in zip(axes, shown, strict=False):
-        pixels = tile.pixels.repeat(3, axis=2) if tile.pixels.shape[2] == 1 else tile.pixels
-        smooth = "nearest" if max(pixels.shape[:2]) < 64 else "antialiased"
-        place.imshow(pixels, interpolation=smooth)
-        place.set_title(show(tile.text, 40).replace("$", r"\$"), fontsize=6, y=-0.28)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-    return Chart(name, figure, ("caption",), tuple((tile.text,) for tile in shown))
 
 
 def save(charts: Sequence[Chart], folder: Path, *, prefix: str, caption: str) -> list[Path]:
@@ -124,21 +75,23 @@ def save(charts: Sequence[Chart], folder: Path, *, prefix: str, caption: str) ->
     files.make_folder(folder)
     written = []
     for chart in charts:
-        chart.figure.supxlabel(show(caption, 200).replace("$", r"\$"), fontsize=6, color="#555555")
+        chart.figure.supxlabel(text(caption, 200), fontsize=6, color=GREY)
         for ending, extra in (
             ("svg", {"metadata": {"Date": None, "Description": caption}}),
             ("png", {"dpi": DPI}),
         ):
             drawn = io.BytesIO()
-            chart.figure.savefig(drawn, format=ending, **extra)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # drawn as a box
+                chart.figure.savefig(drawn, format=ending, **extra)
             written.append(folder / f"{prefix}_{chart.name}.{ending}")
             files.write_bytes(written[-1], drawn.getvalue())
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
         writer.writerow(chart.header)
         writer.writerows([_cell(cell) for cell in row] for row in chart.rows)
         written.append(folder / f"{prefix}_{chart.name}.csv")
-        files.write_bytes(written[-1], text.getvalue().encode())
+        files.write_bytes(written[-1], table.getvalue().encode())
     return written
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from dataset_audit.errors import GateFailed
+
 
 @dataclass(frozen=True)
 class Line:
@@ -54,7 +56,10 @@ class Output:
 
 @dataclass(frozen=True)
 class Report:
-    """What a command found: formatted items for people, ``summary`` (plain JSON values) for machines."""
+    """What a command found: formatted items for people, ``summary`` (plain JSON values) for machines.
+
+    ``gate`` is what was measured and failed; the report is shown all the same, then the process exits with 1.
+    """
 
     command: str
     title: str
@@ -64,3 +69,4 @@ class Report:
     warnings: tuple[Warning, ...] = ()
     recomputed: Mapping[str, int] = field(default_factory=dict)
     next: str = ""
+    gate: GateFailed | None = None

@@ -16,10 +16,18 @@ def success(command: str | None, result: Mapping[str, object]) -> str:
     return _encoded(command, 0, None, result)
 
 
+def gated(command: str, error: AuditError, result: Mapping[str, object]) -> str:
+    """Return the document of a command that did its work and failed a gate: the result and the error."""
+    return _encoded(command, error.exit_code, _described(error), result)
+
+
 def failure(command: str | None, exit_code: int, error: AuditError) -> str:
     """Return the document of a command that failed; ``error`` says what, where and what to do."""
-    described = {"id": error.id, "what": error.what, "where": error.where, "do": error.do}
-    return _encoded(command, exit_code, described, None)
+    return _encoded(command, exit_code, _described(error), None)
+
+
+def _described(error: AuditError) -> dict[str, str]:
+    return {"id": error.id, "what": error.what, "where": error.where, "do": error.do}
 
 
 def result(report: Report, warnings: Sequence[Warning]) -> dict[str, object]:

@@ -17,7 +17,7 @@ from dataset_audit.errors import DataError, MismatchError
 from dataset_audit.tables import files, parquet, sidecar
 from dataset_audit.tables.scores import Provenance, ScoreTable
 
-COPIED: Final = ("index", "uid", "file_name", "file_name_escaped", "label", "class_name", "split")
+COPIED: Final = ("source", "index", "uid", "file_name", "file_name_escaped", "label", "class_name", "split")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,12 @@ class ManifestTable:
         if not selection.all_rows:
             made = made.filter(pa.array(keep))
         if "index" in columns:
-            made = made.take(pc.sort_indices(made, [("index", "ascending")]))
+            keys = [("index", "ascending")]
+            if provenance.sources:  # an index is a row of its source
+                place = {origin.name: number for number, origin in enumerate(provenance.sources)}
+                made = made.append_column("_place", pa.array([place[n] for n in made["source"].to_pylist()]))
+                keys.insert(0, ("_place", "ascending"))
+            made = made.take(pc.sort_indices(made, keys)).select(list(columns))
         told = {name: table.data.schema.field(name).metadata for name in selection.scores}
         fixed = [
             f.with_nullable(nullable=f.name not in {"index", "keep", "weight"}).with_metadata(

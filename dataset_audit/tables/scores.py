@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Final, Literal, TypeVar
@@ -105,6 +105,7 @@ COLUMNS: Final[dict[str, Column]] = {
 }  # fmt: skip
 
 TYPES: Final[dict[str, pa.DataType]] = {
+    "source": pa.dictionary(pa.int32(), pa.string()),
     "index": pa.int64(),
     "uid": pa.string(),
     "file_name": pa.string(),
@@ -115,6 +116,9 @@ TYPES: Final[dict[str, pa.DataType]] = {
     "split": pa.dictionary(pa.int32(), pa.string()),
     "status": pa.dictionary(pa.int32(), pa.string()),
     "error": pa.string(),
+    "cluster": pa.int64(),
+    "predicted_source": pa.dictionary(pa.int32(), pa.string()),
+    "typicality": pa.float32(),
     "runs": pa.int16(),
     "presentations": pa.int32(),
     "forgetting": pa.float32(),
@@ -135,6 +139,23 @@ TYPES: Final[dict[str, pa.DataType]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Origin:
+    """One of several data sets that the rows of a table come from.
+
+    Attributes:
+        name: As in the column ``source``.
+        spec: The data set as it was named.
+        n: Its examples.
+        opened: How ``open_dataset`` was asked for it beside the spec.
+    """
+
+    name: str
+    spec: str
+    n: int
+    opened: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Provenance:
     """Where a table came from, as its footer tells: no time, host or absolute path.
 
@@ -148,6 +169,7 @@ class Provenance:
         recommended: Column to rank by and its measured agreement; {} where nothing is recommended.
         epochs: Columns that were measured at stated epochs.
         opened: How ``open_dataset`` was asked for it beside the spec: ``split``, ``seed``, ``background``.
+        sources: Where rows come from several data sets, those; an index is then a row of its source.
     """
 
     spec: str
@@ -159,10 +181,13 @@ class Provenance:
     recommended: Mapping[str, object] = field(default_factory=dict)
     epochs: Mapping[str, Sequence[int]] = field(default_factory=dict)
     opened: Mapping[str, object] = field(default_factory=dict)
+    sources: tuple[Origin, ...] = ()
 
     def footer(self, format_name: str) -> dict[str, str]:
         """Return the key-value metadata of a file of this origin."""
+        several = [asdict(origin) for origin in self.sources]
         return {
+            **({"audit.sources": json.dumps(several, sort_keys=True)} if several else {}),
             "audit.format": format_name,
             "audit.version": "1",
             "audit.package": sidecar.versions().get("dataset_audit", "unknown"),
@@ -196,6 +221,7 @@ class Provenance:
                 seeds=tuple(_list(footer.get("audit.seeds", "[]"), int)),
                 recommended=_object(footer.get("audit.recommended", "{}")),
                 opened=_object(footer.get("audit.opened", "{}")),
+                sources=_origins(footer.get("audit.sources", "[]")),
             )
         except (KeyError, ValueError, TypeError, RecursionError) as error:
             raise DataError(f"{path} has a damaged footer: {error}.", where=str(path)) from error
@@ -209,6 +235,22 @@ def _list(text: str, kind: type[Entry]) -> list[Entry]:
     if not isinstance(found, list) or not all(isinstance(entry, kind) for entry in found):
         raise TypeError(f"{text[:40]} is no list of {kind.__name__}")
     return found
+
+
+def _origins(text: str) -> tuple[Origin, ...]:
+    found = json.loads(text)
+    if not isinstance(found, list):
+        raise TypeError(f"{text[:40]} is no list of sources")
+    origins = []
+    for one in found:
+        if not isinstance(one.get("opened"), dict):
+            raise TypeError("a source without how it was opened")
+        origins.append(
+            Origin(name=str(one["name"]), spec=str(one["spec"]), n=int(one["n"]), opened=one["opened"])
+        )
+    if len({origin.name for origin in origins}) < len(origins):
+        raise ValueError("two sources of one name")
+    return tuple(origins)
 
 
 def _object(text: str) -> dict[str, object]:
@@ -312,6 +354,21 @@ class ScoreTable:
         found: NDArray[np.bool_] = same.to_numpy(zero_copy_only=False)
         return found
 
+    def of_sources(self, path: Path) -> NDArray[np.int64]:
+        """Return int64[N], the place of each row's source among those the footer names.
+
+        Raises:
+            DataError: The column ``source`` is missing or names another.
+        """
+        names = [origin.name for origin in self.provenance.sources] if self.provenance else []
+        place = {name: number for number, name in enumerate(names)}
+        if not self.has("source"):
+            raise DataError(f"{path} has no column source, though its footer names {len(names)} sources.")
+        found = [place.get(name or "", -1) for name in self.strings("source")]
+        if -1 in found:
+            raise DataError(f"{path}: row {found.index(-1):,} has a source that its footer does not name.")
+        return np.array(found, np.int64)
+
     def checked(self, path: Path) -> ScoreTable:
         """Return the table itself if its index and labels, where it has them, name examples and classes.
 
@@ -343,13 +400,20 @@ class ScoreTable:
         octets = (nibbles[::2] << 4) | nibbles[1::2]
         return octets.view(">u8").astype(np.uint64).reshape(-1, 2)
 
-    def write(self, path: Path, *, document: Mapping[str, object]) -> files.Written:
+    def write(
+        self, path: Path, *, document: Mapping[str, object], format_name: str = "scores"
+    ) -> files.Written:
         """Write table and sidecar; see `files.publish`.
+
+        Args:
+            path: Where.
+            document: The sidecar without its hash.
+            format_name: ``scores``, or ``bias`` for the per-image table of that command.
 
         Raises:
             EnvironmentProblem: They could not be written; what was there is intact.
         """
-        footer = self.provenance.footer("scores") if self.provenance else {"audit.format": "scores"}
+        footer = self.provenance.footer(format_name) if self.provenance else {"audit.format": format_name}
         return files.publish(
             path,
             lambda temp: parquet.write(temp, self.data, footer),
@@ -421,8 +485,13 @@ def _check_index(table: ScoreTable, path: Path) -> None:
         raise DataError(
             f"{path}: index has negative values.", where=", ".join(map(str, index[index < 0][:5]))
         )
-    ordered = np.sort(index)
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if table.provenance is not None and table.provenance.sources:
+        named = table.of_sources(path)
+    else:
+        named = np.zeros(len(index), np.int64)
+    order = np.lexsort((index, named))
+    ordered, behind = index[order], named[order]
+    twice = ordered[1:][(ordered[1:] == ordered[:-1]) & (behind[1:] == behind[:-1])]
     if len(twice):
         raise DataError(f"{path}: index has {len(twice):,} duplicates.", where=", ".join(map(str, twice[:5])))
 

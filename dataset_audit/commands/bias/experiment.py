@@ -1,0 +1,198 @@
+"""The fits of ``audit bias``: what is tried on what, each finished one kept so that an interrupted call goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataset_audit import seeds
+from dataset_audit.bias.ablations import ABLATIONS, apply_ablation
+from dataset_audit.bias.controls import CONTROLS, Bench, raw
+from dataset_audit.bias.folds import thinned
+from dataset_audit.bias.measure import Outcome, Trial, outcome, try_probe
+from dataset_audit.probes.registry import PROBES
+from dataset_audit.progress import Progress
+from dataset_audit.tables.scores import read_shard, write_shard
+
+if TYPE_CHECKING:
+    from dataset_audit.probes.network import Training
+
+Key = tuple[str, str]  # trial and probe
+CURVE = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # shares of the training pictures on the learning curve
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """Where finished fits are kept until the table is written.
+
+    Attributes:
+        folder: Bound to one configuration.
+        digest: Of that configuration.
+    """
+
+    folder: Path
+    digest: str
+
+    def _path(self, key: Key) -> Path:
+        return self.folder / f"{sha256('|'.join(key).encode()).hexdigest()[:16]}.parquet"
+
+    def load(self, trial: Trial, probe: str) -> Outcome | None:
+        """Return a finished fit of the same trial, None if there is none."""
+        path = self._path((trial.name, probe))
+        if not path.exists():
+            return None
+        columns, facts = read_shard(path)
+        if facts.get("audit.config") != self.digest:
+            return None
+        told = json.loads(facts["audit.fit"])
+        return Outcome(
+            trial=trial.name,
+            probe=probe,
+            rows=columns["rows"].astype(np.int64),
+            labels=columns["labels"].astype(np.int64),
+            clusters=columns["clusters"].astype(np.int64),
+            fold=columns["fold"].astype(np.int64),
+            trained=told["trained"],
+            probability=np.stack([columns[f"p{k}"] for k in range(told["classes"])], 1).astype(np.float64),
+            validation=told["validation"],
+            seconds=told["seconds"],
+        )
+
+    def save(self, found: Outcome) -> None:
+        """Keep a finished fit."""
+        columns: dict[str, NDArray[np.generic]] = {
+            "rows": found.rows,
+            "labels": found.labels,
+            "clusters": found.clusters,
+            "fold": found.fold,
+        }
+        columns |= {f"p{k}": np.ascontiguousarray(found.probability[:, k]) for k in range(found.classes)}
+        told = {
+            "trained": found.trained,
+            "classes": found.classes,
+            "validation": found.validation,
+            "seconds": found.seconds,
+        }
+        facts = {"audit.config": self.digest, "audit.fit": json.dumps(told)}
+        write_shard(self._path((found.trial, found.probe)), columns, facts)
+
+
+def trials(bench: Bench, *, controls: bool, match_classes: bool) -> list[Trial]:
+    """Return everything that is tried, the pictures as they are first."""
+    made = [raw(bench)]
+    for name, control in CONTROLS.items():
+        if (name == "classes" and match_classes) or (name != "classes" and controls):
+            made += control.trials(bench)
+    return made
+
+
+def curve_trials(trial: Trial, probe: str, seed: int) -> list[Trial]:
+    """Return the trial with ever larger shares of its training pictures, for the learning curve of one probe."""
+    return [
+        replace(
+            trial,
+            name=f"curve {share:.4f}",
+            folds=[thinned(fold, trial.labels, trial.clusters, share, seed) for fold in trial.folds],
+            probes=(probe,),
+        )
+        for share in CURVE[:-1]
+        if share * min(len(fold.train) for fold in trial.folds) >= 8 * trial.classes  # of each source
+    ]
+
+
+def ablation_trials(trial: Trial, seed: int) -> list[Trial]:
+    """Return the first fold of a trial under each ablation, for a network trained anew."""
+    made = []
+    for name in ABLATIONS:
+        view = replace(trial.view, pixels=apply_ablation(name, trial.view.pixels, seed))
+        made.append(
+            replace(trial, name=f"ablate {name}", view=view, folds=trial.folds[:1], probes=("network",))
+        )
+    return made
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lab:
+    """What fits are made with."""
+
+    store: Store
+    training: Training | None
+    seed: int
+    workers: int
+    progress: Progress
+
+    def run(self, wanted: Sequence[Trial]) -> dict[Key, Outcome]:
+        """Fit every probe of every trial, those that work on vectors side by side, networks one after another."""
+        found: dict[Key, Outcome] = {}
+        todo: list[tuple[Trial, str]] = []
+        for trial in wanted:
+            for probe in trial.probes:
+                known = self.store.load(trial, probe)
+                if known is None:
+                    todo.append((trial, probe))
+                else:
+                    found[trial.name, probe] = known
+        if found:
+            self.progress.note(f"{len(found)} finished fits taken over")
+        vectors = [(trial, probe) for trial, probe in todo if PROBES[probe].learn is not None]
+        found |= self._side_by_side(vectors)
+        for trial, probe in todo:
+            if PROBES[probe].learn is None:
+                found[trial.name, probe] = self._network(trial)
+        return found
+
+    def _side_by_side(self, todo: Sequence[tuple[Trial, str]]) -> dict[Key, Outcome]:
+        from threadpoolctl import threadpool_limits  # noqa: PLC0415 - with scikit-learn
+
+        found: dict[Key, Outcome] = {}
+        if not todo:
+            return found
+        self.progress.start("fit probes", len(todo), "fits")
+        # one thread each: the libraries' own would contend, and sums would depend on their number
+        with threadpool_limits(1), ThreadPoolExecutor(self.workers, thread_name_prefix="fit") as pool:
+            waiting = {
+                pool.submit(try_probe, trial, probe, self.seed): (trial.name, probe) for trial, probe in todo
+            }
+            try:
+                for done, future in enumerate(as_completed(waiting), 1):
+                    found[waiting[future]] = future.result()
+                    self.store.save(found[waiting[future]])
+                    self.progress.advance(done)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        self.progress.finish()
+        return {key: found[key] for key in waiting.values()}
+
+    def _network(self, trial: Trial) -> Outcome:
+        from dataset_audit.probes.network import train  # noqa: PLC0415 - torch
+
+        if self.training is None:
+            raise ValueError("no network was prepared")
+        began = perf_counter()
+        said = []
+        for number, fold in enumerate(trial.folds):
+            total = self.training.presentations(len(fold.train))
+            self.progress.start(f"network, {trial.name} {number + 1}/{len(trial.folds)}", total, "images")
+            learned = train(
+                trial.view.pixels,
+                trial.labels,
+                fold,
+                self.training,
+                seed=seeds.integer(self.seed, "network", trial.name, number),
+                progress=self.progress,
+            ).learned
+            self.progress.finish()
+            said.append((learned.probability, learned.validation))
+        found = outcome(trial, "network", said, perf_counter() - began)
+        self.store.save(found)
+        return found

@@ -1,0 +1,408 @@
+"""The command from beginning to end: draw, read, plan, look, split, fit, find, write, report."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dataset_audit import seeds
+from dataset_audit.bias.controls import CONTROLS, Bench
+from dataset_audit.bias.folds import folds
+from dataset_audit.bias.measure import Trial, typicality
+from dataset_audit.bias.stock import Stock, check_identical, draw, read_headers, usable
+from dataset_audit.bias.views import SIDE, VIEWS, Seen, Setting, look, setting
+from dataset_audit.commands.bias import said
+from dataset_audit.commands.bias.choices import open_sources
+from dataset_audit.commands.bias.config import Config
+from dataset_audit.commands.bias.experiment import Lab, Store, ablation_trials, curve_trials, trials
+from dataset_audit.commands.bias.findings import Findings, Phases, gather
+from dataset_audit.errors import GateFailed
+from dataset_audit.images.duplicates import clusters
+from dataset_audit.probes.registry import PROBES
+from dataset_audit.progress import Progress
+from dataset_audit.report import charts as drawing
+from dataset_audit.report.document import Note, Output, Report
+from dataset_audit.tables import files, outputs, sidecar
+from dataset_audit.tables.scores import Origin, Provenance, ScoreTable
+
+if TYPE_CHECKING:
+    from dataset_audit.bias.explain import Explanations
+    from dataset_audit.probes.network import Training
+
+BYTES_PER_ROW = 2000  # of the table and of the finished fits, generously, for the check of free space
+EXPLAINED = 54  # pictures, evenly of all sources
+MEMORY = 2**30  # bytes that decoding may take at one time, if nothing else is said
+
+
+def run(config: Config, progress: Progress) -> Report:
+    """Measure whether the source of an image can be named, and write one row per image drawn; or only plan.
+
+    Resumes an interrupted call of the same configuration after its last finished fit, and does nothing when the
+    finished table is there.
+
+    Raises:
+        UsageError: Fewer than two sources, the same twice, or a request that contradicts itself.
+        DataError: Too few or too many unreadable images.
+        EnvironmentProblem: Device, disk, memory or an extra that is missing.
+    """
+    files.check_writable(config.out)
+    if config.charts is not None:
+        drawing.available()
+    if config.explain:
+        from dataset_audit.bias.explain import available  # noqa: PLC0415 - torch
+
+        available()
+    sources = open_sources(config, progress)
+    stock = draw(sources, config.per_source, config.seed)
+    prepared = _prepare(config)
+    progress.plan(_plan(config, stock, prepared))
+    if config.dry_run:
+        return Report(
+            "bias", "plan for " + ", ".join(stock.names), summary={"plan": _asked(config, prepared)}
+        )
+    job = _Job(config=config, prepared=prepared, phases=Phases(), progress=progress)
+    with files.locked(config.out):
+        files.sweep(config.out, sidecar.sidecar_path(config.out))
+        return _audit(job, stock)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    training: Training | None
+    device: str
+    workers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    config: Config
+    prepared: _Prepared
+    phases: Phases
+    progress: Progress
+
+
+def _prepare(config: Config) -> _Prepared:
+    from dataset_audit.probes.network import Training  # noqa: PLC0415 - torch
+    from dataset_audit.train import device as machine  # noqa: PLC0415
+    from dataset_audit.train.models import build, check_known  # noqa: PLC0415
+    from dataset_audit.train.recipes import recipe  # noqa: PLC0415
+
+    device = machine.choose_device(config.device)
+    machine.prepare(device, allocator=config.allocator)
+    check_known(config.model)
+    if config.pretrained:  # weights that are missing are told before an hour of work
+        build(config.model, classes=2, channels=3, image_size=SIDE, pretrained=True)
+    training = Training(
+        model=config.model,
+        recipe=recipe(config.recipe, config.overrides),
+        device=device,
+        precision=machine.choose_precision(config.precision, device),
+        pretrained=config.pretrained,
+    )
+    return _Prepared(
+        training=training if "network" in config.probes else None,
+        device=machine.describe(device),
+        workers=config.workers or machine.cores(),
+    )
+
+
+def _asked(config: Config, prepared: _Prepared) -> dict[str, object]:
+    """Return every setting that decides the bytes of the table, the images apart."""
+    training = prepared.training
+    network: dict[str, object] = {}
+    if training is not None:
+        chosen = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(training.recipe).items()}
+        network = {
+            "model": training.model,
+            "recipe": chosen,
+            "device": training.device.type,
+            "precision": training.precision,
+            "pretrained": training.pretrained,
+        }
+    return {
+        "per_source": config.per_source,
+        "resamplings": config.resamplings,
+        "probes": [name for name in PROBES if name in config.probes],
+        "controls": config.controls,
+        "match_classes": config.match_classes,
+        "ablate": config.ablate,
+        "seed": config.seed,
+        "split": config.split,
+        "background": list(config.background),
+        **network,
+    }
+
+
+def _plan(config: Config, stock: Stock, prepared: _Prepared) -> list[str]:
+    each = len(stock) // len(stock.sources)
+    listed = " · ".join(f"{source.name} {len(source.rows):,}" for source in stock.sources)
+    controls = [name for name in CONTROLS if name != "classes" or config.match_classes]
+    training = prepared.training
+    network = (
+        "no network"
+        if training is None
+        else f"{training.model}, {training.recipe.epochs} epochs, {training.precision}, {prepared.device}"
+    )
+    return [
+        f"{listed} · {each:,} of each drawn by chance, seed {config.seed}",
+        f"{len(config.probes)} probes · {config.resamplings} folds, duplicates kept together · {network}",
+        "controls: " + (", ".join(controls) if config.controls else "none"),
+        f"writes {config.out}, {sidecar.sidecar_path(config.out)} · unfinished work in {_folder(config)}",
+    ]
+
+
+def _folder(config: Config) -> Path:
+    return (config.checkpoint_dir or config.out.parent) / f".{config.out.name}.runs"
+
+
+def _audit(job: _Job, stock: Stock) -> Report:
+    config, prepared, progress = job.config, job.prepared, job.progress
+    with job.phases.timed("read headers"):
+        read_headers(stock, workers=prepared.workers, progress=progress)
+        if not config.allow_identical:
+            check_identical(stock)
+    identity = {**_asked(config, prepared), "fingerprint": _fingerprint(stock)}
+    files.check_writable(config.out, need_bytes=len(stock) * BYTES_PER_ROW)
+    if outputs.standing(config.out, "bias", identity, force=config.force) == "finished":
+        outputs.release(_folder(config), identity)
+        return Report(
+            "bias",
+            f"{config.out} is up to date",
+            items=(Note("nothing to do: the finished table has these sources and options"),),
+            summary={"nothing_to_do": True},
+        )
+    outputs.bind(_folder(config), identity, force=config.force)
+    with job.phases.timed("decode and look"):
+        common = setting(stock, config.seed)
+        seen = look(
+            stock,
+            tuple(VIEWS) if config.controls else ("raw",),
+            common,
+            workers=prepared.workers,
+            memory=config.memory or MEMORY,
+            progress=progress,
+        )
+        rows = usable(stock, config.max_skipped)
+        bench = _bench(config, stock.only(rows), seen.only(rows))
+    store = Store(folder=_folder(config), digest=outputs.digest(identity))
+    told = _experiment(job, bench, store, common)
+    report = _write(job, stock, rows, bench, told, identity)
+    outputs.release(_folder(config), identity)
+    return report
+
+
+def _fingerprint(stock: Stock) -> str:
+    known = sha256()
+    for name, source in zip(stock.names, range(len(stock.sources)), strict=True):
+        known.update(f"{name}\n".encode("utf-8", "surrogateescape"))
+        for row in np.flatnonzero(stock.source == source).tolist():
+            known.update(f"{stock.index[row]} {stock.uid[row]}\n".encode())
+    return known.hexdigest()
+
+
+def _bench(config: Config, stock: Stock, seen: Seen) -> Bench:
+    return Bench(
+        stock=stock,
+        seen=seen,
+        clusters=clusters(seen.grey, seen.hashes),
+        resamplings=config.resamplings,
+        seed=config.seed,
+        probes=tuple(name for name in PROBES if name in config.probes),
+    )
+
+
+def _experiment(job: _Job, bench: Bench, store: Store, common: Setting) -> Findings:
+    config, phases = job.config, job.phases
+    lab = Lab(
+        store=store,
+        training=job.prepared.training,
+        seed=config.seed,
+        workers=job.prepared.workers,
+        progress=job.progress,
+    )
+    made = trials(bench, controls=config.controls, match_classes=config.match_classes)
+    with phases.timed("probes and controls"):
+        outcomes = lab.run(made)
+    with phases.timed("learning curve"):
+        quick = [
+            one
+            for (trial, probe), one in outcomes.items()
+            if trial == "raw" and probe not in {"network", "header"}
+        ]
+        if quick:
+            best = max(quick, key=lambda one: one.validation).probe
+            outcomes |= lab.run(curve_trials(made[0], best, config.seed))
+    if config.ablate:
+        with phases.timed("ablations"):
+            outcomes |= lab.run(ablation_trials(made[0], config.seed))
+    with phases.timed("statistics"):
+        by_row = folds(bench.stock.source, np.arange(len(bench.stock)), config.resamplings, config.seed)
+        gathered = gather(bench, made, outcomes, by_row, common)
+    if not config.explain:
+        return gathered
+    with phases.timed("explanations"):
+        return gathered.with_explanations(_explain(job, bench, made[0]))
+
+
+def _explain(job: _Job, bench: Bench, whole: Trial) -> Explanations:
+    from dataset_audit.bias.explain import explain  # noqa: PLC0415 - torch
+    from dataset_audit.probes.network import train  # noqa: PLC0415
+
+    if job.prepared.training is None:
+        raise ValueError("the network is among the probes")
+    fold = whole.folds[0]
+    total = job.prepared.training.presentations(len(fold.train))
+    job.progress.start("network to explain", total, "images")
+    trained = train(
+        whole.view.pixels,
+        whole.labels,
+        fold,
+        job.prepared.training,
+        seed=seeds.integer(job.config.seed, "network", whole.name, 0),
+        progress=job.progress,
+    )
+    job.progress.finish()
+    rng = seeds.rng(job.config.seed, "explained")
+    sources = len(bench.stock.sources)
+    each = -(-EXPLAINED // sources)
+    rows = [rng.permutation(fold.test[whole.labels[fold.test] == source])[:each] for source in range(sources)]
+    chosen = np.sort(np.concatenate(rows))
+    job.progress.start("explain", len(chosen), "images")
+    found = explain(
+        trained, whole.view.pixels, whole.labels, chosen, seed=job.config.seed, progress=job.progress
+    )
+    job.progress.finish()
+    return found
+
+
+def _columns(
+    stock: Stock, rows: NDArray[np.int64], bench: Bench, told: Findings
+) -> tuple[dict[str, ArrayLike | Sequence[str | None]], tuple[str, ...]]:
+    """Return the columns of the table, one entry per image drawn, and the class names over all sources."""
+    n, best = len(stock), told.best
+    names = stock.class_names()
+    class_names = tuple(sorted({name for name in names if name is not None}))
+    number = {name: place for place, name in enumerate(class_names)}
+    label = np.array([-1 if name is None else number[name] for name in names], np.int32)
+    status, error, split = list(stock.status), list(stock.error), ["unused"] * n
+    used = set(rows.tolist())
+    for row in range(n):
+        if row not in used and status[row] == "ok":
+            status[row], error[row] = "excluded", "excluded: other sources have fewer"
+    tested = rows[best.rows]
+    for row, fold in zip(tested.tolist(), best.fold.tolist(), strict=True):
+        split[row] = f"test-{fold + 1}"
+    cluster = np.full(n, -1, np.int64)
+    cluster[rows] = rows[bench.clusters]
+    probability = np.full((n, len(stock.sources)), np.nan, np.float32)
+    probability[tested] = best.probability
+    typical = np.full(n, np.nan, np.float32)
+    typical[tested] = typicality(best)
+    predicted: list[str | None] = [None] * n
+    for row, source in zip(tested.tolist(), best.probability.argmax(1).tolist(), strict=True):
+        predicted[row] = stock.names[source]
+    columns: dict[str, ArrayLike | Sequence[str | None]] = {
+        "source": [stock.names[source] for source in stock.source],
+        "index": stock.index,
+        "uid": stock.uid,
+        "file_name": stock.file_names(),
+        "label": np.ma.masked_array(label, mask=label < 0),
+        "class_name": names,
+        "split": split,
+        "status": status,
+        "error": error,
+        "cluster": np.ma.masked_array(cluster, mask=cluster < 0),
+        "predicted_source": predicted,
+        "typicality": typical,
+    }
+    columns |= {f"p_{name}": probability[:, place] for place, name in enumerate(stock.names)}
+    return columns, class_names
+
+
+def _write(
+    job: _Job,
+    stock: Stock,
+    rows: NDArray[np.int64],
+    bench: Bench,
+    told: Findings,
+    identity: Mapping[str, object],
+) -> Report:
+    config = job.config
+    columns, class_names = _columns(stock, rows, bench, told)
+    opened = {"split": config.split, "seed": config.seed, "background": list(config.background)}
+    provenance = Provenance(
+        spec="",
+        fingerprint=str(identity["fingerprint"]),
+        n=len(stock),
+        class_names=class_names,
+        config=identity,
+        seeds=(config.seed,),
+        recommended={"by": "typicality"},
+        sources=tuple(
+            Origin(name=source.name, spec=source.dataset.spec, n=len(source.dataset), opened=opened)
+            for source in stock.sources
+        ),
+    )
+    table = ScoreTable.of(columns, provenance)
+    summary = told.summary() | {"probe": told.best.probe}
+    seconds = {name: round(value, 1) for name, value in job.phases.seconds.items()}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    document = sidecar.document(
+        "bias",
+        config.out,
+        rows=len(table),
+        config=identity,
+        facts={
+            "command": list(config.command),
+            "dataset": {
+                "sources": [
+                    {"name": source.name, "spec": source.dataset.spec, "n": len(source.dataset)}
+                    for source in stock.sources
+                ],
+                "fingerprint": identity["fingerprint"],
+                "skipped": len(stock) - len(rows),
+            },
+            "seeds": [config.seed],
+            "summary": summary,
+            "run": {"seconds": seconds, "device": job.prepared.device, "peak_bytes": peak},
+        },
+    )
+    written = table.write(config.out, document=document, format_name="bias")
+    if config.charts is not None:
+        caption = f"{', '.join(told.names)} · n = {told.each:,} each · seed {config.seed} · table {written.sha256[:8]}"
+        drawing.save(said.charts(told, bench), config.charts, prefix="bias", caption=caption)
+    return Report(
+        command="bias",
+        title=f"{len(told.names)} sources · {told.each:,} images of each · chance {100 / len(told.names):.1f} %",
+        items=said.items(told, seconds, peak),
+        summary=summary | {"seconds": seconds, "peak_bytes": peak},
+        outputs=(Output(str(config.out), len(table), written.size, written.sha256),),
+        warnings=said.warnings(told),
+        next=f"audit prune {config.out} --by typicality --keep 0.8",
+        gate=_gate(config, told),
+    )
+
+
+def _gate(config: Config, told: Findings) -> GateFailed | None:
+    """Return what failed of the gates that were set."""
+    head = told.headline
+    if config.fail_above is not None and head is not None and head.surviving.value > config.fail_above:
+        return GateFailed(
+            f"The surviving bias is {head.surviving.value:.3f}; at most {config.fail_above:g} was allowed.",
+            where=f"95 % interval {head.surviving.low:.3f} to {head.surviving.high:.3f}",
+            do="audit prune --by typicality on the table, or look at its charts",
+        )
+    if config.fail_leak is not None and told.leak.points > config.fail_leak:
+        return GateFailed(
+            f"Duplicates add {100 * told.leak.points:.1f} points; at most {100 * config.fail_leak:g} were allowed.",
+            where=f"{100 * told.leak.straddling:.1f} % of test images have a duplicate in training",
+            do="split by the column cluster of the table",
+        )
+    return None
