@@ -159,17 +159,20 @@ def boosted(vectors: Vectors, labels: Labels, fold: Fold, classes: int, seed: in
         max_iter=60, learning_rate=0.1, max_leaf_nodes=15, min_samples_leaf=10, early_stopping=False,
         random_state=seed % 2**32,
     )  # fmt: skip
-    trees.fit(vectors[fold.train], labels[fold.train])
+    known = np.isfinite(vectors[fold.train]).any(0)  # a column without a number has no bins
+    if not known.any():
+        raise ValueError("no column of the training rows has a number")
+    trees.fit(vectors[fold.train][:, known], labels[fold.train])
     truth = labels[fold.validation]
     rounds, best = 60, -1.0
-    for number, probability in enumerate(trees.staged_predict_proba(vectors[fold.validation]), 1):
+    for number, probability in enumerate(trees.staged_predict_proba(vectors[fold.validation][:, known]), 1):
         if number in {15, 30, 60}:
             accuracy = float((probability.argmax(1) == truth).mean())
             if accuracy > best:
                 rounds, best = number, accuracy
 
     def predict(rows: Vectors) -> NDArray[np.float64]:
-        for number, probability in enumerate(trees.staged_predict_proba(rows), 1):
+        for number, probability in enumerate(trees.staged_predict_proba(rows[:, known]), 1):
             if number == rounds:
                 return np.asarray(probability, np.float64)
         raise ValueError("fewer rounds than were chosen")
