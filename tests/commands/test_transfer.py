@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from dataset_audit.commands.transfer import Config, run
-from dataset_audit.commands.transfer.gather import short_names
 from dataset_audit.errors import AuditError, DataError, MismatchError, UsageError
 from dataset_audit.progress import Silent
 from dataset_audit.report import terminal
@@ -373,9 +372,3 @@ def test_tiny_images_have_a_defined_result(tmp_path: Path, size: int) -> None:
                 Image.fromarray(pixels).save(tmp_path / name / label / f"{number}.png")
     report, _ = transfer(tmp_path, tmp_path / "a", tmp_path / "b", probe="thumbnail", resamplings=1)
     assert np.min(report.summary["ap"]["matrix"]) > 0.8
-
-
-def test_names_are_as_short_as_tells_them_apart() -> None:
-    assert short_names(["x/a", "y/b/"]) == ["a", "b"]
-    assert short_names(["x/a/train", "x/b/train"]) == ["a/train", "b/train"]
-    assert short_names(["digits", "./digits"]) == ["digits", "./digits"]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -21,6 +19,7 @@ from dataset_audit.images.duplicates import clusters, pixel_hash
 from dataset_audit.images.opened import ArraySource
 from dataset_audit.images.opened import Source as Bytes
 from dataset_audit.images.scan import check_skipped, scan
+from dataset_audit.images.several import refuse_twice, short_names
 from dataset_audit.probes import features
 from dataset_audit.progress import Progress
 from dataset_audit.transfer.sampling import OTHER, Pool, quotas
@@ -111,7 +110,7 @@ def choose(config: Config) -> Choice:
         UsageError: A set named twice, without labels, or no class in common.
         DataError: A set has too few images of a class, or of others.
     """
-    _refuse_twice(config.sources)
+    refuse_twice(config.sources)
     datasets = [
         open_dataset(
             spec, data_root=config.data_root, download=config.download, split=config.split, seed=config.seed
@@ -157,28 +156,6 @@ def choose(config: Config) -> Choice:
         counts=counts,
         labelled=counts.sum(1) + others,
     )
-
-
-def _refuse_twice(specs: Sequence[str]) -> None:
-    for place, spec in enumerate(specs):
-        for other in specs[:place]:
-            same = spec == other
-            if not same and Path(spec).exists() and Path(other).exists():
-                same = Path(spec).samefile(other)
-            if same:
-                raise UsageError(
-                    f"{other} and {spec} are the same.", do="name each set once", id="E-identical"
-                )
-
-
-def short_names(specs: Sequence[str]) -> list[str]:
-    """Return the last part of each path, with as many parts before it as tell them all apart."""
-    parts = [Path(os.path.normpath(spec)).parts or (spec,) for spec in specs]
-    for depth in range(1, max(map(len, parts))):
-        names = [str(Path(*each[-depth:])) for each in parts]
-        if len(set(names)) == len(names):
-            return names
-    return list(specs)
 
 
 def _classes(config: Config, names: Sequence[str], datasets: Sequence[ImageDataset]) -> tuple[str, ...]:
