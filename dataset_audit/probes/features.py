@@ -39,8 +39,9 @@ Vectors = NDArray[np.float32]
 
 def luma(pixels: Pixels) -> Vectors:
     """Return the luma of ITU-R 601, float32[..., H, W] in 0 to 255, of uint8[..., H, W, 3]."""
-    grey: Vectors = pixels.astype(np.float32) @ _LUMA
-    return grey
+    # whole thousandths are exact in float32: colours of one luma get one number, in whatever order a library adds
+    thousandths = pixels.astype(np.float32) @ np.array([299, 587, 114], np.float32)
+    return np.asarray(thousandths / np.float32(1000), np.float32)
 
 
 def area(pixels: Pixels, side: int) -> Pixels:
