@@ -243,11 +243,11 @@ def _origins(text: str) -> tuple[Origin, ...]:
         raise TypeError(f"{text[:40]} is no list of sources")
     origins = []
     for one in found:
-        if not isinstance(one.get("opened"), dict):
+        if not isinstance(one, dict) or not isinstance(one.get("opened"), dict):
             raise TypeError("a source without how it was opened")
-        origins.append(
-            Origin(name=str(one["name"]), spec=str(one["spec"]), n=int(one["n"]), opened=one["opened"])
-        )
+        if type(one["n"]) is not int or one["n"] < 0:
+            raise ValueError(f"a source of {one['n']} examples")
+        origins.append(Origin(name=str(one["name"]), spec=str(one["spec"]), n=one["n"], opened=one["opened"]))
     if len({origin.name for origin in origins}) < len(origins):
         raise ValueError("two sources of one name")
     return tuple(origins)
