@@ -30,7 +30,7 @@ class Files:
     def encoded(self, index: int) -> bytes:
         found = self.data[index]
         if found is None:
-            raise BadImage("missing", "gone: no such file")
+            raise BadImage("no_bytes", "gone: no such file")
         return found
 
 
@@ -49,7 +49,8 @@ def source(name: str, count: int, rows: Sequence[int] | None = None, spec: str =
 
 
 def of(stock: Stock, name: str) -> list[int]:
-    return stock.index[stock.source == stock.names.index(name)].tolist()
+    rows: list[int] = stock.index[stock.source == stock.names.index(name)].tolist()
+    return rows
 
 
 @given(
@@ -185,7 +186,7 @@ def test_headers_give_uid_and_facts_and_what_cannot_be_read_its_status() -> None
         known, bytes_ = stock.facts[row], data[row]
         if row in (4, 5, 6):
             assert known is None
-            assert stock.status[row] in {"missing", "unreadable"}
+            assert stock.status[row] in {"no_bytes", "unreadable"}
             assert stock.error[row]
         else:
             assert known is not None
