@@ -18,8 +18,8 @@ def refuse_twice(specs: Sequence[str]) -> None:
     for place, spec in enumerate(specs):
         for other in specs[:place]:
             same = spec == other
-            if not same and Path(spec).exists() and Path(other).exists():
-                same = Path(spec).samefile(other)
+            if not same and os.path.exists(spec) and os.path.exists(other):  # False also for what is no path
+                same = os.path.samefile(spec, other)
             if same:
                 raise UsageError(
                     f"{other} and {spec} are the same.", do="name each set once", id="E-identical"
@@ -29,7 +29,7 @@ def refuse_twice(specs: Sequence[str]) -> None:
 def short_names(specs: Sequence[str]) -> list[str]:
     """Return the last part of each path, with as many parts before it as tell them all apart."""
     parts = [Path(os.path.normpath(spec)).parts or (spec,) for spec in specs]
-    for depth in range(1, max(map(len, parts))):
+    for depth in range(1, max(map(len, parts)) + 1):
         names = [str(Path(*each[-depth:])) for each in parts]
         if len(set(names)) == len(names):
             return names
