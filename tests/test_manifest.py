@@ -21,7 +21,7 @@ from dataset_audit.manifest import Manifest
 from dataset_audit.progress import Silent
 from dataset_audit.select.budget import Keep
 from dataset_audit.tables import sidecar
-from dataset_audit.tables.scores import Provenance, ScoreTable
+from dataset_audit.tables.scores import Origin, Provenance, ScoreTable
 
 
 def photos(root: Path) -> Path:
@@ -220,3 +220,96 @@ def test_a_manifest_opens_its_data_set_as_scoring_did(tmp_path: Path, folder: Pa
     out = tmp_path / "manifest.parquet"
     prune.run(prune.Config(scores=scores, out=out, keep=Keep.parse("1.0"), force=True), Silent())
     Manifest.read(out).check("all")
+
+
+def of_two(folder: Path) -> Manifest:
+    """The manifest of two folders, one of them split, written in the order zoo, ant."""
+    photos(folder / "zoo")
+    for split in ("train", "val"):
+        photos(folder / "ant" / split)
+    Image.new("RGB", (6, 6), (9, 9, 9)).save(folder / "ant" / "val" / "cat" / "extra.png")
+    specs = {"zoo": (str(folder / "zoo"), None), "ant": (str(folder / "ant"), "val")}
+    origins, columns = [], {"source": [], "index": [], "uid": [], "label": [], "file_name": []}
+    for name, (spec, split) in specs.items():
+        dataset = open_dataset(spec, split=split)
+        n = len(dataset)
+        origins.append(Origin(name=name, spec=spec, n=n, opened={"split": split}))
+        columns["source"] += [name] * n
+        columns["index"] += range(n)
+        columns["uid"] += scan(dataset, workers=1, memory=2**30, progress=Silent()).uid
+        columns["label"] += dataset.labels.tolist()
+        columns["file_name"] += list(dataset.file_names or ())
+    total = len(columns["index"])
+    origin = Provenance(
+        spec="", fingerprint="f" * 64, n=total, class_names=("cat", "dog"), sources=tuple(origins),
+    )  # fmt: skip
+    data = {**columns, "index": np.array(columns["index"]), "label": np.array(columns["label"])}
+    data["typicality"] = np.arange(total)[::-1].astype(np.float32) % 17
+    scores, out = folder / "bias.parquet", folder / "manifest.parquet"
+    ScoreTable.of(data, origin).write(
+        scores, document=sidecar.document("bias", scores, rows=total, config={}, facts={}), format_name="bias"
+    )
+    config = prune.Config(
+        scores=scores, out=out, keep=Keep.parse("0.5"), policy="hardest", by=("typicality",)
+    )
+    prune.run(config, Silent())
+    return Manifest.read(out)
+
+
+def test_a_manifest_of_several_data_sets_is_one_manifest_per_source(tmp_path: Path) -> None:
+    both = of_two(tmp_path)
+    assert both.sources == ("zoo", "ant")
+    zoo, ant = both.source("zoo"), both.source("ant")
+    assert zoo.sources == ant.sources == ()
+    assert len(both) == len(zoo) + len(ant) == 25  # half of 49
+    for part in (zoo, ant):
+        indices = part.indices().tolist()
+        assert indices == sorted(set(indices))
+        part.check("all")
+    assert both.indices().tolist() == zoo.indices().tolist() + ant.indices().tolist()
+    assert both.uids == zoo.uids + ant.uids
+    assert both.file_names() == zoo.file_names() + ant.file_names()
+
+
+def test_each_source_is_opened_as_it_was_when_the_table_was_made(tmp_path: Path) -> None:
+    both = of_two(tmp_path)
+    assert len(both.source("zoo").dataset()) == 24
+    ant = both.source("ant").dataset()
+    assert len(ant) == 25  # of the split val, with its extra picture
+    part = both.source("ant")
+    assert part.file_names() == [(ant.file_names or ())[index] for index in part.indices()]
+    image, label = part.torch()[0]
+    assert np.array_equal(np.asarray(image), ant.pixels(int(part.indices()[0])))
+    assert label == ant.labels[part.indices()[0]]
+
+
+def test_a_source_whose_pictures_changed_is_refused_and_the_other_is_not(tmp_path: Path) -> None:
+    both = of_two(tmp_path)
+    changed = both.source("zoo").file_names()[2]
+    Image.new("RGB", (6, 6), (1, 2, 3)).save(tmp_path / "zoo" / changed)
+    with pytest.raises(MismatchError) as caught:
+        both.source("zoo").check("all")
+    assert changed in caught.value.where
+    both.source("ant").check("all")
+    (tmp_path / "ant" / "val" / "cat" / "extra.png").unlink()
+    with pytest.raises(MismatchError, match="was made for 25 examples"):
+        both.source("ant").check("none")
+
+
+def test_several_data_sets_cannot_be_opened_as_one(tmp_path: Path) -> None:
+    both = of_two(tmp_path)
+    for call in (both.dataset, both.check, both.torch):
+        with pytest.raises(UsageError, match="is about 2 data sets") as caught:
+            call()
+        assert caught.value.where == "zoo, ant"
+        assert "source(name)" in caught.value.do
+
+
+def test_a_source_that_is_not_there_is_named_with_those_that_are(tmp_path: Path, manifest: Manifest) -> None:
+    with pytest.raises(UsageError, match="no source 'cow'") as caught:
+        of_two(tmp_path / "two").source("cow")
+    assert caught.value.where == "zoo, ant"
+    with pytest.raises(UsageError) as caught:
+        manifest.source("cow")
+    assert caught.value.where == "it is of one data set"
+    assert manifest.sources == ()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dataset_audit.errors import MismatchError
+from dataset_audit.errors import GateFailed, MismatchError
 from dataset_audit.report import machine
 from dataset_audit.report.document import Report
 
@@ -40,3 +40,12 @@ def test_a_number_that_is_none_is_refused_rather_than_written() -> None:
 
 def test_half_characters_do_not_break_the_document() -> None:
     assert json.loads(machine.success("c", {"x": "\udcff\x1b\u202e"}))["result"]["x"] == "\udcff\x1b\u202e"
+
+
+def test_a_failed_gate_has_both_the_result_and_the_error() -> None:
+    error = GateFailed("The bias is 0.31; at most 0.2 was allowed.")
+    document = json.loads(machine.gated("bias", error, {"bias": 0.31}))
+    assert document == {
+        "audit": 1, "command": "bias", "exit_code": 1, "result": {"bias": 0.31},
+        "error": {"id": "E-gate", "what": "The bias is 0.31; at most 0.2 was allowed.", "where": "", "do": ""},
+    }  # fmt: skip
