@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from math import nan
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "array")
 MODES: Final = ("RGB", "L", "P", "RGBA", "LA", "CMYK", "1", "I;16", "I", "F", "YCbCr")
 SUBSAMPLINGS: Final = ("4:4:4", "4:2:2", "4:2:0")
+
+_EXIF_POINTER: Final = 34665
 
 FACTS: Final[dict[str, str]] = {
     "width": "pixels",
@@ -112,7 +115,7 @@ def read_facts(data: bytes) -> Facts:
             tables=_tables(image) if header.format == "JPEG" else (),
             subsampling=_subsampling(image) if header.format == "JPEG" else "",
             progressive=bool(image.info.get("progressive")),
-            exif="exif" in image.info,
+            exif=_exif(image),
             icc="icc_profile" in image.info,
         )
     except Exception as error:  # noqa: BLE001 - decoders raise anything
@@ -130,6 +133,12 @@ def facts_of_array(pixels: NDArray[np.uint8]) -> Facts:
 def _tables(image: ImageFile) -> tuple[tuple[int, ...], ...]:
     quantization: dict[int, list[int]] = getattr(image, "quantization", {})
     return tuple(tuple(quantization[key]) for key in sorted(quantization))
+
+
+def _exif(image: ImageFile) -> bool:
+    """Is EXIF there: a segment or chunk, a PNG text of ImageMagick's, the pointer to its directory in a TIFF?"""
+    tags: Container[int] = getattr(image, "tag_v2", ())
+    return "exif" in image.info or "Raw profile type exif" in image.info or _EXIF_POINTER in tags
 
 
 def _subsampling(image: ImageFile) -> str:
