@@ -26,7 +26,7 @@ def encode_like(pixels: NDArray[np.uint8], facts: Facts) -> bytes:
         tables = [list(table) for table in facts.tables]
         chroma = SUBSAMPLINGS.index(facts.subsampling) if facts.subsampling in SUBSAMPLINGS else 0
         if image.mode == "L":
-            image.save(stream, "JPEG", qtables=tables[:1])
+            image.save(stream, "JPEG", qtables=tables[:1] or None)
         else:
             image.save(stream, "JPEG", qtables=tables[:3] or None, subsampling=chroma)
     elif facts.format in {"WEBP", "AVIF"}:
