@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from dataset_audit.images import pixels
@@ -353,6 +355,63 @@ MEANS = {
     "hopper_orientation_6.jpg": (89.7, 80.1, 95.3),
     "16bit.cropped.tif": (1.4, 1.4, 1.4),
 }
+
+
+# -- a fraction of the size -----------------------------------------------------------------------------------
+
+
+def blobs(height: int, width: int) -> np.ndarray:
+    """A smooth picture: any way of making it smaller gives nearly the same."""
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(x / 40 + c) + np.cos(y / 30 - c) for c in range(3)]
+    return np.rint(np.stack(waves, axis=2) * 50 + 128).astype(np.uint8)
+
+
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 200))
+def test_a_jpeg_shrinks_by_the_largest_fraction_that_leaves_enough(
+    height: int, width: int, enough: int
+) -> None:
+    data = encode(Image.new("L", (width, height)), "JPEG")
+    fraction = max([1, *(each for each in (2, 4, 8) if min(height, width) // each >= enough)])
+    expected = (-(-height // fraction), -(-width // fraction), 1)
+    out = decode(data, LIMITS, "L", at_least=enough)
+    assert out.shape == expected
+    assert min(expected[:2]) >= min(enough, height, width)
+
+
+@pytest.mark.parametrize(("enough", "fraction"), [(200, 1), (160, 2), (80, 4), (40, 8), (1, 8)])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_decoded_small_shows_the_mean_of_the_whole(
+    enough: int, fraction: int, progressive: bool
+) -> None:
+    data = encode(Image.fromarray(blobs(320, 480)), "JPEG", quality=95, progressive=progressive)
+    whole = decode(data, LIMITS).astype(float)
+    small = decode(data, LIMITS, at_least=enough)
+    squares = whole.reshape(320 // fraction, fraction, 480 // fraction, fraction, 3)
+    assert small.shape == (320 // fraction, 480 // fraction, 3)
+    assert np.abs(small - squares.mean((1, 3))).mean() < 1.5
+
+
+def test_a_jpeg_decoded_small_is_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encode(Image.fromarray(blobs(320, 480)), "JPEG", quality=95, exif=exif.tobytes())
+    small, whole = decode(data, LIMITS, at_least=80), decode(data, LIMITS)
+    assert small.shape == (120, 80, 3)
+    assert np.abs(small.astype(float) - whole[::4, ::4]).mean() < 6
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF", "TIFF"])
+def test_no_other_format_is_decoded_small(kind: str) -> None:
+    data = encode(Image.fromarray(blobs(64, 64)), kind)
+    assert np.array_equal(decode(data, LIMITS, at_least=8), decode(data, LIMITS))
+
+
+def test_a_cut_jpeg_is_bad_at_any_size() -> None:
+    data = encode(Image.fromarray(blobs(320, 480)), "JPEG", quality=95)
+    for enough in (None, 160, 40):
+        with pytest.raises(BadImage, match="truncated"):
+            decode(data[: len(data) * 2 // 3], LIMITS, at_least=enough)
 
 
 @pytest.mark.real_data
