@@ -204,9 +204,9 @@ def pairwise(found: Outcome) -> NDArray[np.float64]:
     drifts = np.zeros((found.classes, found.classes))
     for first in range(found.classes):
         for second in range(first + 1, found.classes):
-            share = found.probability[:, first] / np.maximum(
-                found.probability[:, first] + found.probability[:, second], 1e-300
-            )
+            both = found.probability[:, first] + found.probability[:, second]
+            undecided = np.full(len(both), 0.5)  # as where a third source took all, to the last digit
+            share = np.divide(found.probability[:, first], both, out=undecided, where=both > 0)
             each = []
             for fold in np.unique(found.fold):
                 mine = found.fold == fold
