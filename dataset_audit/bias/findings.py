@@ -9,10 +9,11 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset_audit import seeds
 from dataset_audit.bias.controls import CONTROLS
 from dataset_audit.bias.measure import Figures, Outcome, Trial, figures
 from dataset_audit.probes import features
-from dataset_audit.probes.classify import Fold, Labels, importance, linear
+from dataset_audit.probes.classify import Fold, Labels, Learned, boosted, importance
 from dataset_audit.probes.registry import PROBES
 from dataset_audit.stats.bootstrap import cluster_bootstrap
 from dataset_audit.stats.chance import holm, least_test, normalised
@@ -21,7 +22,6 @@ NEGLIGIBLE: Final = 0.05  # normalised bias below which nothing is left to speak
 HALF: Final = (
     0.5  # of the bias that must go with what a control takes away, for the control to name the artefact
 )
-NOTABLE: Final = 0.02  # accuracy that shuffling one header fact must cost for the fact to be named
 
 Outcomes = Mapping[tuple[str, str], Outcome]
 Reading = Literal[
@@ -36,7 +36,7 @@ READINGS: Final[dict[str, str]] = {
     "than files do",
     "artefacts name it at least as well": "what is left without artefacts still gives the source away, but files "
     "alone, or noise in their size and encoding, name it at least as well",
-    "cannot tell": "too few images to say whether anything is left once artefacts are taken away",
+    "cannot tell": "nothing is shown to be left once artefacts are taken away, but too few images to rule it out",
 }
 
 
@@ -188,30 +188,53 @@ def taken_away(outcomes: Outcomes) -> list[tuple[str, float]]:
     return sorted(found, key=lambda one: -one[1])
 
 
-def named_facts(trial: Trial, seed: int) -> list[tuple[str, float]]:
-    """Return (header fact, accuracy that shuffling it costs on test rows) of the facts that matter, most first."""
-    from dataset_audit import seeds  # noqa: PLC0415
-    from dataset_audit.images.facts import FACTS  # noqa: PLC0415
+@dataclass(frozen=True, kw_only=True)
+class NamedFact:
+    """What one header fact says of the source.
 
-    fold = trial.folds[0]
-    probe = PROBES["header"]
-    if probe.learn is None:
-        raise ValueError("the header probe works on vectors")
-    learned = probe.learn(trial.view.facts, trial.labels, fold, trial.classes, seed)
-    lost = importance(learned, trial.view.facts, trial.labels, fold.test, seeds.rng(seed, "importance"))
-    found = [(name, float(cost)) for name, cost in zip(FACTS, lost, strict=True) if cost >= NOTABLE]
-    return sorted(found, key=lambda one: -one[1])
+    Attributes:
+        name: Of FACTS.
+        alone: Accuracy of boosted trees on this fact alone, first fold.
+        lost: Accuracy that shuffling it among test rows costs the probe that has all facts (Breiman 2001); facts that
+            say the same hide each other's.
+    """
+
+    name: str
+    alone: float
+    lost: float
+
+
+def named_facts(trial: Trial, seed: int) -> list[NamedFact]:
+    """Return the header facts that alone carry half of the bias of all together, the most telling first."""
+    from dataset_audit.images.facts import FACTS  # noqa: PLC0415 - Pillow
+
+    fold, vectors, labels = trial.folds[0], trial.view.facts, trial.labels
+    learned = boosted(vectors, labels, fold, trial.classes, seed)
+    together = normalised(_right_share(learned, labels, fold), trial.classes)
+    lost = importance(learned, vectors, labels, fold.test, seeds.rng(seed, "importance"))
+    found = []
+    for place, name in enumerate(FACTS):
+        column = vectors[:, place : place + 1]
+        if not np.isfinite(column[fold.train]).any():
+            continue
+        alone = _right_share(boosted(column, labels, fold, trial.classes, seed), labels, fold)
+        if normalised(alone, trial.classes) >= HALF * together:
+            found.append(NamedFact(name=name, alone=alone, lost=float(lost[place])))
+    return sorted(found, key=lambda fact: -fact.alone)
+
+
+def _right_share(learned: Learned, labels: Labels, fold: Fold) -> float:
+    return float((learned.probability.argmax(1) == labels[fold.test]).mean())
 
 
 def named_traces(trial: Trial, seed: int) -> list[tuple[str, float]]:
-    """Return (group of traces, accuracy of a linear machine on it alone, first fold), highest first."""
+    """Return (group of traces, accuracy of boosted trees on it alone, first fold), highest first."""
     fold, start, found = trial.folds[0], 0, []
     for name, width in features.TRACES.items():
         vectors = trial.view.traces[:, start : start + width]
         start += width
-        learned = linear(vectors, trial.labels, fold, trial.classes, seed)
-        right = learned.probability.argmax(1) == trial.labels[fold.test]
-        found.append((name, float(right.mean())))
+        learned = boosted(vectors, trial.labels, fold, trial.classes, seed)
+        found.append((name, _right_share(learned, trial.labels, fold)))
     return sorted(found, key=lambda one: -one[1])
 
 

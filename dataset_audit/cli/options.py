@@ -335,6 +335,10 @@ TRANSFER: Sequence[Section] = (
         options=(
             Option(flags=(), argument="sources", metavar="SPEC", many=True,
                    help="two data sets or more with class names in common"),
+            _option("--out", "-o", metavar="FILE", parse=values.output, default="transfer.parquet",
+                    help="table to write"),
+            _option("--charts", metavar="DIR", parse=values.path, default="none",
+                    help="matrices and learning curves as SVG, PNG and CSV"),
             _option("--classes", metavar="NAME[,NAME]", parse=values.names, default="shared",
                     help="classes that all sets have, matched letter by letter"),
             _option("--per-source", metavar="N", parse=values.whole, default="1000, or 50 a class",
@@ -359,8 +363,6 @@ TRANSFER: Sequence[Section] = (
     Section(
         title="Machine",
         options=(
-            _option("--out", "-o", metavar="FILE", parse=values.output, default="transfer.parquet",
-                    help="table to write"),
             _option("--workers", metavar="N", parse=values.whole, default="one per core", variable="AUDIT_WORKERS",
                     help="threads that decode images"),
             DRY_RUN,

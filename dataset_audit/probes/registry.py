@@ -84,10 +84,10 @@ PROBES: Final[dict[str, Probe]] = {
         learn=linear,
     ),
     "traces": Probe(
-        about="statistics of encoder, resizer and rim at full size, linear SVM",
+        about="statistics of encoder, resizer and rim at full size, gradient boosting",
         sees="traces",
         vectors=lambda view: view.traces,
-        learn=linear,
+        learn=boosted,
     ),
     "network": Probe(
         about="a small network trained from scratch, or --model", sees="pixels", vectors=None, learn=None

@@ -128,6 +128,15 @@ class Curve:
             return f"{whose} curve has fewer than {LEAST_DRAWS} draws"
         return ""
 
+    def fitted(self) -> NDArray[np.float64] | None:
+        """Return the line in log n through the means over draws, float64[S]; None where they are no rising line."""
+        means = self.values.mean(1)
+        line = _line(self.sizes, means)
+        if self.obstacle("this") or not line.rising:
+            return None
+        logs = np.log(self.sizes)
+        return np.asarray(means.mean() + line.b * (logs - logs.mean()), np.float64)
+
 
 @dataclass(frozen=True, kw_only=True)
 class MarketValue:
@@ -165,6 +174,11 @@ class _Line:
     b: float
     fit: float
     error: float
+
+    @property
+    def rising(self) -> bool:
+        """Whether it is one, and goes up."""
+        return self.fit >= LEAST_FIT and self.b > 0
 
 
 def _line(sizes: NDArray[np.float64], means: NDArray[np.float64]) -> _Line:
@@ -247,7 +261,7 @@ def market_value(
     means = foreign.values.mean(1), own.values.mean(1)
     separate = _line(foreign.sizes, means[0]), _line(own.sizes, means[1])
     for line, whose in zip(separate, ("the foreign", "our own"), strict=True):
-        if line.fit < LEAST_FIT or line.b <= 0:
+        if not line.rising:
             return MarketValue(alpha=None, reason=f"{whose} curve is no rising line in log n")
     local = abs(separate[0].b - separate[1].b) > 2 * sqrt(separate[0].error + separate[1].error) + 1e-12
     alpha = float(_rates(foreign, own, (means[0][None], means[1][None]), n, local=local)[0])

@@ -19,6 +19,7 @@ from dataset_audit.bias.ablations import ABLATIONS, apply_ablation
 from dataset_audit.bias.controls import CONTROLS, Bench, raw
 from dataset_audit.bias.folds import thinned
 from dataset_audit.bias.measure import Outcome, Trial, outcome, try_probe
+from dataset_audit.probes.classify import boosted
 from dataset_audit.probes.registry import PROBES
 from dataset_audit.progress import Progress
 from dataset_audit.tables.scores import read_shard, write_shard
@@ -157,10 +158,18 @@ class Lab:
         if not todo:
             return found
         self.progress.start("fit probes", len(todo), "fits")
-        # one thread each: the libraries' own would contend, and sums would depend on their number
-        with threadpool_limits(1), ThreadPoolExecutor(self.workers, thread_name_prefix="fit") as pool:
+        # One thread each: the libraries' own would contend, and sums would depend on their number. Trees are grown one
+        # after another beside the rest: scikit-learn changes the process's warning filters while it grows them.
+        with (
+            threadpool_limits(1),
+            ThreadPoolExecutor(1, thread_name_prefix="fit-trees") as trees,
+            ThreadPoolExecutor(max(1, self.workers - 1), thread_name_prefix="fit") as others,
+        ):
             waiting = {
-                pool.submit(try_probe, trial, probe, self.seed): (trial.name, probe) for trial, probe in todo
+                (trees if PROBES[probe].learn is boosted else others).submit(
+                    try_probe, trial, probe, self.seed
+                ): (trial.name, probe)
+                for trial, probe in todo
             }
             try:
                 for done, future in enumerate(as_completed(waiting), 1):
@@ -168,7 +177,8 @@ class Lab:
                     self.store.save(found[waiting[future]])
                     self.progress.advance(done)
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+                for pool in (trees, others):
+                    pool.shutdown(wait=False, cancel_futures=True)
                 raise
         self.progress.finish()
         return {key: found[key] for key in waiting.values()}

@@ -134,7 +134,7 @@ class Findings:
     headline: found.Headline | None
     nulls: tuple[Null, ...]
     widths: Mapping[str, Width]
-    facts: tuple[tuple[str, float], ...]
+    facts: tuple[found.NamedFact, ...]
     traces: tuple[tuple[str, float], ...]
     taken: tuple[tuple[str, float], ...]
     duplicates: Duplicates
@@ -173,7 +173,7 @@ class Findings:
             ],
             "nulls": [_plain(asdict(null)) for null in self.nulls],
             "permutations": {name: _plain(asdict(width)) for name, width in self.widths.items()},
-            "header_facts": [{"fact": name, "accuracy_lost": value} for name, value in self.facts],
+            "header_facts": [_plain(asdict(fact)) for fact in self.facts],
             "traces": [{"group": name, "accuracy": value} for name, value in self.traces],
             "taken_away": [{"control": name, "share_of_bias_gone": value} for name, value in self.taken],
             "artefacts": artefacts(self),
@@ -228,10 +228,13 @@ def explained_rows(explanations: Explanations) -> list[dict[str, object]]:
 def artefacts(findings: Findings) -> list[str]:
     """Return the names of the artefacts that the evidence points at, strongest first.
 
-    What a control takes away is named where half of the bias goes with it; a header fact where shuffling it costs.
+    What a control takes away is named where half of the bias goes with it; a header fact where it alone carries half
+    of what the header knows. Bytes per pixel follow from content too, so they are named beside another fact only.
     """
-    named = [CONTROLS[name].takes for name, _ in findings.taken]
-    return [*named, *(name for name, _ in findings.facts)]
+    facts = [fact.name for fact in findings.facts]
+    if facts == ["bytes per pixel"]:
+        facts = []
+    return [*(CONTROLS[name].takes for name, _ in findings.taken), *facts]
 
 
 def gather(

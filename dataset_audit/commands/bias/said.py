@@ -113,8 +113,8 @@ def _artefacts(findings: Findings) -> list[Line | Note | Table]:
     if findings.facts:
         told.append(
             Line(
-                "by the header",
-                tuple(f"{name} ({100 * cost:.0f} points)" for name, cost in findings.facts[:5]),
+                "by one header fact",
+                tuple(f"{fact.name} {percent(fact.alone)}" for fact in findings.facts[:5]),
             )
         )
     if findings.traces:

@@ -32,6 +32,7 @@ class Config:
     resamplings: int = 3
     seed: int = 1
     split: str | None = None
+    charts: Path | None = None
     data_root: Path | None = None
     download: bool = False
     max_skipped: float = 0.01

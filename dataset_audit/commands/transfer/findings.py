@@ -104,6 +104,21 @@ class Negatives:
     grand_drop: float
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Curves:
+    """Average precision over the number of training images, mean of some classes.
+
+    Attributes:
+        sizes: float64[S], rising.
+        value: float64[S, J, K, K], by size, draw, training set, test set.
+        chance: What guessing scores.
+    """
+
+    sizes: NDArray[np.float64]
+    value: NDArray[np.float64]
+    chance: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Findings:
     """Everything that was measured; sets, classes and draws in order."""
@@ -161,15 +176,26 @@ class Findings:
         return tuple(precision for precision in self.precisions if len(precision.sizes) > 1)
 
     @cached_property
+    def curves(self) -> Curves | None:
+        """The mean of the classes with a curve, over the sizes that all of them have; None without such a class."""
+        if not self.curved:
+            return None
+        last = min(len(precision.sizes) for precision in self.curved)
+        return Curves(
+            sizes=np.mean([precision.sizes[-last:] for precision in self.curved], axis=0),
+            value=np.mean([precision.curve[-last:] for precision in self.curved], axis=0),
+            chance=float(np.mean([precision.matrix.chance for precision in self.curved])),
+        )
+
+    @cached_property
     def markets(self) -> dict[str, Market]:
         """Exchange rates by class; first, under an empty name, those of the mean over classes with a curve."""
-        made, curved = {}, self.curved
-        if len(curved) > 1:
-            last = min(len(precision.sizes) for precision in curved)
+        made = {}
+        if self.curves is not None and len(self.curved) > 1:
             made[""] = market(
-                np.mean([precision.sizes[-last:] for precision in curved], axis=0),
-                np.mean([precision.curve[-last:] for precision in curved], axis=0),
-                chance=float(np.mean([precision.matrix.chance for precision in curved])),
+                self.curves.sizes,
+                self.curves.value,
+                chance=self.curves.chance,
                 seed=seeds.integer(self.seed, "transfer", "market"),
             )
         for name, precision in zip(self.classes, self.precisions, strict=True):

@@ -9,6 +9,7 @@ import numpy as np
 
 from dataset_audit import seeds
 from dataset_audit.commands.transfer import said
+from dataset_audit.commands.transfer.charts import charts
 from dataset_audit.commands.transfer.config import CHEAP, LEAST, Config
 from dataset_audit.commands.transfer.findings import Findings
 from dataset_audit.commands.transfer.gather import Choice, Gathered, choose, read
@@ -16,6 +17,7 @@ from dataset_audit.errors import DataError
 from dataset_audit.probes.classify import Vectors
 from dataset_audit.probes.registry import PROBES, Classifier, View
 from dataset_audit.progress import Progress
+from dataset_audit.report import charts as drawing
 from dataset_audit.report.document import Note, Output, Report
 from dataset_audit.tables import files, outputs, sidecar
 from dataset_audit.tables.transfer import TransferTable
@@ -32,9 +34,11 @@ def run(config: Config, progress: Progress) -> Report:
     Raises:
         UsageError: Fewer than two sets, the same twice, one without labels, no class in common.
         DataError: Too many unreadable images, or too few of a class.
-        EnvironmentProblem: The table could not be written.
+        EnvironmentProblem: The table could not be written, or the extra for charts is missing.
     """
     files.check_writable(config.out)
+    if config.charts is not None:
+        drawing.available()
     choice = choose(config)
     progress.plan(_plan(config, choice))
     if config.dry_run:
@@ -50,7 +54,12 @@ def run(config: Config, progress: Progress) -> Report:
             return Report(
                 "transfer",
                 f"{config.out} is up to date",
-                items=(Note("nothing to do: the finished table has these sets and options"),),
+                items=(
+                    Note(
+                        "nothing to do: the finished table has these sets and options"
+                        + "; --force measures again and draws the charts" * (config.charts is not None)
+                    ),
+                ),
                 summary={"nothing_to_do": True},
             )
         files.check_writable(
@@ -197,6 +206,13 @@ def _write(config: Config, findings: Findings, identity: dict[str, object], *, s
         },
     )
     written = table.write(config.out, document=document)
+    if config.charts is not None:
+        caption = (
+            f"{', '.join(findings.names)} · n = {findings.per_source:,} each · "
+            f"{findings.resamplings} draw{'s' * (findings.resamplings > 1)} · {findings.probe} · "
+            f"seed {findings.seed} · table {written.sha256[:8]}"
+        )
+        drawing.save(charts(findings), config.charts, prefix="transfer", caption=caption)
     return Report(
         command="transfer",
         title=f"{len(findings.names)} sets x {findings.per_source:,} images · "
