@@ -145,11 +145,14 @@ def _noise(picture: Picture) -> Pixels:
     tile = _noise_tile(picture.setting.seed)
     down, right = seeds.rng(picture.setting.seed, "noise", picture.uid).integers(0, _TILE, 2)
     drawn = np.empty((picture.facts.height, picture.facts.width, 3), np.uint8)
-    for top in range(0, drawn.shape[0], _TILE):  # square by square: every one begins at the same place of the tile
+    # square by square, each from the same place of the tile
+    for top in range(0, drawn.shape[0], _TILE):
         for left in range(0, drawn.shape[1], _TILE):
             square = drawn[top : top + _TILE, left : left + _TILE]
             square[:] = tile[down : down + square.shape[0], right : right + square.shape[1]]
-    wide = Limits(max_pixels=2**40, max_file_bytes=2**40)  # noise takes more bytes than the picture it stands for
+    wide = Limits(
+        max_pixels=2**40, max_file_bytes=2**40
+    )  # noise takes more bytes than the picture it stands for
     return decode(encode_like(drawn, picture.facts), wide, at_least=ENOUGH)
 
 
