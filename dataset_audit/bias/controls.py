@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset_audit import seeds
-from dataset_audit.bias.folds import folds
+from dataset_audit.bias.folds import folds, parts, unlearnable
 from dataset_audit.bias.measure import Trial, permuted_labels
 from dataset_audit.bias.stock import LEAST, Stock
 from dataset_audit.bias.views import VIEWS, Seen
+from dataset_audit.errors import DataError
 from dataset_audit.probes.registry import PROBES
 
 Role = Literal["null", "floor", "removes", "shows", "surviving"]
+UNEQUAL: Final = 1.1  # largest over smallest part of a source beyond which guessing the largest beats 1/K
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,8 +65,23 @@ class Control:
 
 
 def raw(bench: Bench) -> Trial:
-    """Return the trial of the pictures as they are, with every probe."""
-    return _of_view(bench, "raw", probes=bench.probes)
+    """Return the trial of the pictures as they are, with every probe.
+
+    Raises:
+        DataError: A source is the same few pictures over and over, so that what learns may see none of it.
+    """
+    trial = _of_view(bench, "raw", probes=bench.probes)
+    for number in unlearnable(trial.folds, trial.labels):
+        mine = trial.labels == number
+        different = len(np.unique(trial.clusters[mine]))
+        raise DataError(
+            f"{bench.stock.names[number]} has {mine.sum():,} images, of which {different:,} "
+            f"{'is' if different == 1 else 'are'} different: too few to learn from some and judge others.",
+            where=bench.stock.sources[number].dataset.spec,
+            do="leave it out, or join it with another",
+            id="E-few",
+        )
+    return trial
 
 
 def _of_view(bench: Bench, name: str, *, probes: tuple[str, ...]) -> Trial:
@@ -119,26 +136,20 @@ def _self_split(bench: Bench) -> list[Trial]:
     for number, name in enumerate(bench.stock.names):
         rows = np.flatnonzero(bench.stock.source == number)
         rng = seeds.rng(bench.seed, "self-split", name)
-        _, which = np.unique(bench.clusters[rows], return_inverse=True)
-        part = rng.permutation(np.arange(int(which.max()) + 1) % count)[which]
-        if min(np.bincount(part, minlength=count)) * 3 < LEAST:
+        part = parts(np.zeros_like(rows), bench.clusters[rows], np.full(count, 1 / count), rng)
+        sizes = np.bincount(part, minlength=count)
+        if sizes.min() * 3 < LEAST or sizes.max() > UNEQUAL * sizes.min():
             continue
-        made.append(_part(bench, f"self-split {name}", rows, part.astype(np.int64)))
-    return made
+        made.append(_part(bench, f"self-split {name}", rows, part))
+    return _learnable(made)
 
 
 def _permuted(bench: Bench) -> list[Trial]:
     rng = seeds.rng(bench.seed, "permuted")
     labels = permuted_labels(bench.stock.source, bench.clusters, rng)
     trial = _of_view(bench, "raw", probes=bench.probes)
-    return [
-        replace(
-            trial,
-            name="permuted",
-            labels=labels,
-            folds=folds(labels, bench.clusters, bench.resamplings, bench.seed)[:1],
-        )
-    ]
+    made = folds(labels, bench.clusters, bench.resamplings, bench.seed)[:1]
+    return _learnable([replace(trial, name="permuted", labels=labels, folds=made)])
 
 
 def matched_rows(bench: Bench) -> NDArray[np.int64]:
@@ -181,7 +192,12 @@ def _matched(bench: Bench) -> list[Trial]:
 def _subset(bench: Bench, name: str, rows: NDArray[np.int64]) -> list[Trial]:
     if len(rows) < LEAST * len(bench.stock.sources):
         return []
-    return [_part(bench, name, rows, bench.stock.source[rows])]
+    return _learnable([_part(bench, name, rows, bench.stock.source[rows])])
+
+
+def _learnable(made: list[Trial]) -> list[Trial]:
+    """Return the trials that have something to learn of every label in every fold."""
+    return [trial for trial in made if not unlearnable(trial.folds, trial.labels)]
 
 
 def shared_classes(stock: Stock) -> list[str]:

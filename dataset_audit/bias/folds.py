@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,11 +24,11 @@ def folds(labels: Labels, clusters: NDArray[np.int64], resamplings: int, seed: i
         resamplings: J, at least 2; the test part is 1/J.
         seed: Of the draw.
     """
-    part = _parts(labels, clusters, np.full(resamplings, 1 / resamplings), seeds.rng(seed, "folds"))
+    part = parts(labels, clusters, np.full(resamplings, 1 / resamplings), seeds.rng(seed, "folds"))
     made = []
     for number in range(resamplings):
         rest = np.flatnonzero(part != number)
-        tuned = _parts(
+        tuned = parts(
             labels[rest],
             clusters[rest],
             np.array([VALIDATION, 1 - VALIDATION]),
@@ -38,15 +40,21 @@ def folds(labels: Labels, clusters: NDArray[np.int64], resamplings: int, seed: i
     return made
 
 
-def _parts(
+def parts(
     labels: Labels, clusters: NDArray[np.int64], shares: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """Return int64[N], the part of each picture.
 
     Clusters come in a drawn order, largest first, and go each to the part that most lacks its labels.
+
+    Args:
+        labels: int64[N], what the parts are balanced by.
+        clusters: int64[N], whole ones are dealt.
+        shares: float64[P], of each part, above 0.
+        rng: Of the order.
     """
     names, which = np.unique(clusters, return_inverse=True)
-    counts = np.zeros((len(names), int(labels.max()) + 1), np.int64)
+    counts = np.zeros((len(names), int(labels.max(initial=0)) + 1), np.int64)
     np.add.at(counts, (which, labels), 1)
     order = rng.permutation(len(names))
     order = order[np.argsort(-counts[order].sum(1), kind="stable")]
@@ -60,9 +68,15 @@ def _parts(
     return part[which]
 
 
+def unlearnable(made: Sequence[Fold], labels: Labels) -> list[int]:
+    """Return the labels of which some fold has no training picture, because too few clusters hold them all."""
+    known = set(np.unique(labels).tolist())
+    return sorted(set().union(*(known - set(labels[fold.train].tolist()) for fold in made)))
+
+
 def thinned(fold: Fold, labels: Labels, clusters: NDArray[np.int64], share: float, seed: int) -> Fold:
     """Return ``fold`` with a drawn share of its training clusters; what tunes and judges stays."""
-    keep = _parts(
+    keep = parts(
         labels[fold.train], clusters[fold.train], np.array([share, 1 - share]), seeds.rng(seed, "thinned")
     )
     return Fold(train=fold.train[keep == 0], validation=fold.validation, test=fold.test)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dataset_audit.bias.folds import VALIDATION, folds, thinned
+from dataset_audit.bias.folds import VALIDATION, folds, thinned, unlearnable
 from dataset_audit.probes.classify import Fold
 
 Whole = NDArray[np.int64]
@@ -122,3 +122,13 @@ def test_thinning_keeps_equal_shares_of_the_sources_exactly_without_duplicates()
     fold = folds(labels, np.arange(120), 3, 1)[0]
     thin = thinned(fold, labels, np.arange(120), 0.5, 1)
     assert np.bincount(labels[thin.train]).tolist() == [17, 17]
+
+
+def test_labels_that_a_fold_cannot_learn_are_told() -> None:
+    labels = np.repeat(np.arange(3), 20)
+    alone = np.arange(60)
+    assert unlearnable(folds(labels, alone, 3, 1), labels) == []
+    few = alone.copy()
+    few[20:40] = 20  # all of the second are one picture
+    assert unlearnable(folds(labels, few, 3, 1), labels) == [1]
+    assert unlearnable(folds(labels, np.zeros(60, np.int64), 3, 1), labels) == [0, 1, 2]
