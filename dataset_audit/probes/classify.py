@@ -45,8 +45,8 @@ def linear(vectors: Vectors, labels: Labels, fold: Fold, classes: int, seed: int
     """Fit a linear support vector machine on standardised features.
 
     The cost is the best of four on the validation rows (the smallest of equals); scores become probabilities by one
-    temperature fitted there too. Up to 8,000 training rows the kernel form is used: the same machine, faster where
-    there are more features than rows.
+    temperature fitted there too. Up to 8,000 training rows the kernel form is used, a machine for each
+    pair of classes, faster where there are more features than rows; beyond, a machine for each class (squared hinge).
 
     Args:
         vectors: float32[N, D].
@@ -77,6 +77,8 @@ def _standardised(vectors: Vectors, train: NDArray[np.int64]) -> Vectors:
     seen = vectors[train]
     mean, std = seen.mean(0, dtype=np.float64), seen.std(0, dtype=np.float64)
     varies = std > 1e-6
+    if not varies.any():
+        return np.zeros((len(vectors), 1), np.float32)  # the machines take no less than one feature
     scaled = (vectors[:, varies] - mean[varies]) / std[varies]
     return np.asarray(np.clip(scaled, -20, 20), np.float32)
 
