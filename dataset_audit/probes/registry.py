@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dataset_audit.probes import features
 from dataset_audit.probes.classify import Fold, Labels, Learned, Vectors, boosted, linear
 
+_BATCH: Final = 256
 Sees = Literal["facts", "pixels", "traces"]
 Classifier = Callable[[Vectors, Labels, Fold, int, int], Learned]
 
@@ -52,6 +53,12 @@ class Probe:
     learn: Classifier | None
 
 
+def _in_batches(vectors: Callable[[NDArray[np.uint8]], Vectors], pixels: NDArray[np.uint8]) -> Vectors:
+    """Return the vectors of all pictures, 256 at a time: gradients of one picture take 200 kB on the way."""
+    parts = [vectors(pixels[at : at + _BATCH]) for at in range(0, len(pixels), _BATCH)]
+    return np.concatenate(parts) if parts else vectors(pixels)
+
+
 PROBES: Final[dict[str, Probe]] = {
     "header": Probe(
         about="header facts only, gradient boosting",
@@ -62,25 +69,25 @@ PROBES: Final[dict[str, Probe]] = {
     "mean-rgb": Probe(
         about="mean colour, gradient boosting",
         sees="pixels",
-        vectors=lambda view: features.mean_rgb(view.pixels),
+        vectors=lambda view: _in_batches(features.mean_rgb, view.pixels),
         learn=boosted,
     ),
     "histogram": Probe(
         about="colour histogram, 16 levels a channel, gradient boosting",
         sees="pixels",
-        vectors=lambda view: features.histogram(view.pixels),
+        vectors=lambda view: _in_batches(features.histogram, view.pixels),
         learn=boosted,
     ),
     "thumbnail": Probe(
         about="32x32 colour image, linear SVM (Torralba & Efros 2011)",
         sees="pixels",
-        vectors=lambda view: features.thumbnail(view.pixels),
+        vectors=lambda view: _in_batches(features.thumbnail, view.pixels),
         learn=linear,
     ),
     "hog": Probe(
         about="histograms of oriented gradients at 64 pixels, linear SVM (Torralba & Efros 2011)",
         sees="pixels",
-        vectors=lambda view: features.hog(view.pixels),
+        vectors=lambda view: _in_batches(features.hog, view.pixels),
         learn=linear,
     ),
     "traces": Probe(

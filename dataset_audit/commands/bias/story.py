@@ -95,8 +95,9 @@ def _prepare(config: Config) -> _Prepared:
     from dataset_audit.train.recipes import recipe  # noqa: PLC0415
 
     device = machine.choose_device(config.device)
-    machine.prepare(device, allocator=config.allocator)
-    check_known(config.model)
+    if "network" in config.probes:
+        machine.prepare(device, allocator=config.allocator)
+        check_known(config.model)
     if config.pretrained:  # weights that are missing are told before an hour of work
         build(config.model, classes=2, channels=3, image_size=SIDE, pretrained=True)
     training = Training(
