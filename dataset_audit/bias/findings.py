@@ -127,7 +127,9 @@ def headline(outcomes: Outcomes, clusters: NDArray[np.int64], sources: int, seed
     surviving = _effect(lambda rows: _bias(survives, rows, sources), clusters, everything, seed)
     worst = max(known, key=lambda name: figures(known[name]).bias)
     main = figures(raw)
-    reading = _reading(main, over, surviving)
+    header = outcomes.get(("raw", "header"))  # pixels may know nothing where files say all
+    p = main.p if header is None else min(main.p, figures(header).p)
+    reading = _reading(p, over, surviving)
     return Headline(
         strongest=raw.probe,
         figures=main,
@@ -162,8 +164,8 @@ def _effect(
     return Effect(value=statistic(everything), low=low, high=high)
 
 
-def _reading(main: Figures, excess: Effect, surviving: Effect) -> Reading:
-    if main.p > 0.05:
+def _reading(p: float, excess: Effect, surviving: Effect) -> Reading:
+    if p > 0.05:
         return "at chance"
     if surviving.high <= NEGLIGIBLE:
         return "explained by artefacts"
