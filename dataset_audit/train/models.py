@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlparse
 
-from dataset_audit.errors import EnvironmentProblem, UsageError
+from dataset_audit.errors import DataError, EnvironmentProblem, UsageError
 
 if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
     from torch import nn
 
     from dataset_audit.train.networks import Network
@@ -48,7 +52,15 @@ def check_name(name: str) -> None:
         )
 
 
-def build(name: str, *, classes: int, channels: int, image_size: int, pretrained: bool = False) -> Network:
+def build(
+    name: str,
+    *,
+    classes: int,
+    channels: int,
+    image_size: int,
+    pretrained: bool = False,
+    download: bool = False,
+) -> Network:
     """Return the network ``name`` for ``classes`` outputs, with freshly drawn weights from torch's generator.
 
     ``timm/NAME`` forces timm where a house network has the same name (timm's resnet18 has a 7x7 stem).
@@ -58,12 +70,13 @@ def build(name: str, *, classes: int, channels: int, image_size: int, pretrained
         classes: Outputs.
         channels: Of the pictures.
         image_size: Pixels of a side.
-        pretrained: Start from timm's published weights, the last layer excepted; only from the local cache, unless
-            HF_HUB_OFFLINE is set to 0.
+        pretrained: Start from timm's published weights, the last layer excepted.
+        download: Whether weights that are not in the caches of the Hugging Face hub or of torch may be fetched.
 
     Raises:
         UsageError: Unknown name; near names are given. No published weights, or none at hand.
-        EnvironmentProblem: timm cannot be imported.
+        EnvironmentProblem: timm cannot be imported, or the weights cannot be fetched.
+        DataError: The weights at hand cannot be read.
     """
     check_known(name)
     networks = importlib.import_module("dataset_audit.train.networks")
@@ -74,21 +87,8 @@ def build(name: str, *, classes: int, channels: int, image_size: int, pretrained
             )
         make: Callable[[int, int], Network] = getattr(networks, MODELS[name].network)
         return make(classes, channels)
-    plain = name.removeprefix("timm/")
-    if not pretrained:
-        return _split(
-            _timm(plain, classes, channels, image_size, pretrained=False),
-            channels=channels,
-            image_size=image_size,
-        )
-    try:
-        model = _timm(plain, classes, channels, image_size, pretrained=True)
-    except (OSError, RuntimeError, ValueError) as error:  # the hub's own errors derive from these
-        reason = " ".join(str(error).split())[:200]
-        raise UsageError(
-            f"--pretrained: no weights of {plain} at hand ({reason}).",
-            do="--download to fetch them, or leave --pretrained out",
-        ) from error
+    shape = _Shape(name.removeprefix("timm/"), classes, channels, image_size)
+    model = _pretrained(shape, download=download) if pretrained else _timm(shape)
     return _split(model, channels=channels, image_size=image_size)
 
 
@@ -119,16 +119,85 @@ def check_known(name: str) -> None:
         )
 
 
-def _timm(name: str, classes: int, channels: int, image_size: int, *, pretrained: bool) -> nn.Module:
+@dataclass(frozen=True)
+class _Shape:
+    name: str
+    classes: int
+    channels: int
+    image_size: int
+
+
+def _timm(shape: _Shape, weights: Mapping[str, object] | None = None) -> nn.Module:
     import timm  # noqa: PLC0415 - as above
 
+    make = partial(
+        timm.create_model,
+        shape.name,
+        pretrained=weights is not None,
+        pretrained_cfg_overlay=dict(weights or {}),
+        num_classes=shape.classes,
+        in_chans=shape.channels,
+    )
     try:
-        model: nn.Module = timm.create_model(
-            name, pretrained=pretrained, num_classes=classes, in_chans=channels, img_size=image_size
-        )
+        model: nn.Module = make(img_size=shape.image_size)
     except TypeError:  # convolutional models take any size and no such argument
-        model = timm.create_model(name, pretrained=pretrained, num_classes=classes, in_chans=channels)
+        model = make()
     return model
+
+
+def _pretrained(shape: _Shape, *, download: bool) -> nn.Module:
+    """Return the model with its published weights; without ``download`` no connection is ever opened."""
+    import timm  # noqa: PLC0415 - as above
+
+    name = shape.name
+    known = timm.get_pretrained_cfg(name)
+    if known is None or not known.has_weights:
+        raise UsageError(
+            f"--pretrained: {name} has no published weights.", do="name another model, or leave it out"
+        )
+    weights = _at_hand(known)
+    if not weights and not download:
+        raise UsageError(
+            f"--pretrained: no weights of {name} are at hand, and nothing is downloaded unasked.",
+            do="--download to fetch them, or leave --pretrained out",
+        )
+    try:
+        return _timm(shape, weights)
+    except Exception as error:  # a reader of foreign files, and a connection, raise anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if not weights:
+            raise EnvironmentProblem(
+                f"The weights of {name} cannot be fetched: {reason}.",
+                do="try again, or leave --pretrained out",
+            ) from error
+        raise DataError(
+            f"The weights of {name} at hand cannot be read: {reason}.",
+            where=str(weights["file"]),
+            do="delete the file and --download, or leave --pretrained out",
+        ) from error
+
+
+def _at_hand(known: PretrainedCfg) -> dict[str, object]:
+    """Return where a model's weights are in the cache of the hub or of torch, {} if they are in neither."""
+    import torch  # noqa: PLC0415
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - as timm
+
+    if known.hf_hub_id:
+        repository, _, revision = known.hf_hub_id.partition("@")
+        names = (
+            [known.hf_hub_filename] if known.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
+        )
+        for name in names:
+            found = try_to_load_from_cache(repository, name, revision=revision or None)
+            if isinstance(found, str):  # else None, or a mark that the hub has no such file
+                return {
+                    "file": found,
+                    "custom_load": False,
+                }  # other layouts are those of the makers' own files
+    if isinstance(known.url, str) and known.url:
+        path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(known.url).path).name
+        return {"file": str(path)} if path.is_file() else {}
+    return {}
 
 
 def _split(model: nn.Module, *, channels: int, image_size: int) -> Network:
