@@ -31,11 +31,11 @@ def folds(labels: Labels, clusters: NDArray[np.int64], resamplings: int, seed: i
         tuned = parts(
             labels[rest],
             clusters[rest],
-            np.array([VALIDATION, 1 - VALIDATION]),
+            np.array([1 - VALIDATION, VALIDATION]),
             seeds.rng(seed, "validation", number),
         )
         made.append(
-            Fold(train=rest[tuned == 1], validation=rest[tuned == 0], test=np.flatnonzero(part == number))
+            Fold(train=rest[tuned == 0], validation=rest[tuned == 1], test=np.flatnonzero(part == number))
         )
     return made
 

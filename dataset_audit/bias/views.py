@@ -24,11 +24,10 @@ from dataset_audit.images.facts import FACTS, Facts
 from dataset_audit.images.parallel import for_each
 from dataset_audit.images.scan import ByteBudget
 from dataset_audit.probes import features
-from dataset_audit.probes.registry import View
+from dataset_audit.probes.registry import SIDE, View
 from dataset_audit.progress import Progress
 from dataset_audit.train.batches import fit_to
 
-SIDE: Final = 64  # pixels of the small copies
 ENOUGH: Final = (
     768  # a JPEG is decoded at a fraction of its size as long as its shorter side keeps this many pixels
 )
@@ -50,11 +49,13 @@ class Setting:
         recode: Pixels of a side to which every picture is reduced before the common encoding.
         together: The same where everything is taken away at once.
         seed: Of the content-free pictures.
+        network: Pixels of a side that the network sees.
     """
 
     recode: int
     together: int
     seed: int
+    network: int = SIDE
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,11 +76,13 @@ class Kind:
         about: What is taken away, or kept.
         make: From a picture to uint8[H', W', 3].
         traces: Whether how it was made still shows at full size.
+        network: Whether a network is trained on it by default, so that copies of its size are kept.
     """
 
     about: str
     make: Callable[[Picture], Pixels]
     traces: bool = True
+    network: bool = False
 
 
 def _centre(picture: Picture) -> Pixels:
@@ -157,8 +160,10 @@ def _noise(picture: Picture) -> Pixels:
 
 
 VIEWS: Final[dict[str, Kind]] = {
-    "raw": Kind(about="as they are", make=lambda picture: picture.pixels),
-    "noise": Kind(about="1/f noise of each picture's size, through each picture's encoder", make=_noise),
+    "raw": Kind(about="as they are", make=lambda picture: picture.pixels, network=True),
+    "noise": Kind(
+        about="1/f noise of each picture's size, through each picture's encoder", make=_noise, network=True
+    ),
     "recode": Kind(
         about="reduced to one size, encoded as JPEG 75",
         make=lambda picture: _recoded(picture.pixels, picture.setting.recode),
@@ -166,7 +171,9 @@ VIEWS: Final[dict[str, Kind]] = {
     "photometric": Kind(about="one mean and contrast for all", make=lambda picture: levelled(picture.pixels)),
     "centre": Kind(about="the central half of the area", make=_centre),
     "border": Kind(about="the other half, the centre filled with grey", make=_border, traces=False),
-    "together": Kind(about="centre, one mean and contrast, reduced twice as far, JPEG 75", make=_together),
+    "together": Kind(
+        about="centre, one mean and contrast, reduced twice as far, JPEG 75", make=_together, network=True
+    ),
 }
 
 
@@ -237,6 +244,9 @@ def look(
     """
     total = len(stock)
     small = {name: np.zeros((total, SIDE, SIDE, 3), np.uint8) for name in names}
+    side = setting.network
+    other = [name for name in names if VIEWS[name].network and side != SIDE]
+    large = {name: np.zeros((total, side, side, 3), np.uint8) for name in other}
     traces = {name: np.zeros((total, sum(features.TRACES.values())), np.float32) for name in names}
     facts = np.zeros((total, len(FACTS)), np.float32)
     hashes, grey = [""] * total, np.zeros((total, features.THUMBNAIL, features.THUMBNAIL), np.float32)
@@ -258,6 +268,8 @@ def look(
                 for name in names:
                     shown = VIEWS[name].make(picture)
                     small[name][row] = fit_to(shown, (SIDE, SIDE))
+                    if name in large:
+                        large[name][row] = fit_to(shown, (side, side))
                     if VIEWS[name].traces:
                         traces[name][row] = features.traces(shown)
         except BadImage as bad:
@@ -266,7 +278,10 @@ def look(
     progress.start("decode and look", total, "images")
     for_each(total, one, workers=workers, progress=progress)
     progress.finish()
-    views = {name: View(facts=facts, pixels=small[name], traces=traces[name]) for name in names}
+    views = {
+        name: View(facts=facts, pixels=small[name], traces=traces[name], large=large.get(name))
+        for name in names
+    }
     return Seen(views=views, hashes=hashes, grey=grey)
 
 

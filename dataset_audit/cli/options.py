@@ -279,6 +279,7 @@ BIAS: Sequence[Section] = (
             _option("--model", metavar="NAME", default="probe-net", complete=names.models,
                     help="network (--list models), or any timm name"),
             _option("--pretrained", help="start from timm's weights, if they are at hand"),
+            _option("--image-size", metavar="PIXELS", parse=values.whole, default="64", help="that the network sees"),
             _option("--recipe", metavar="NAME", default="probe", complete=names.recipes,
                     help="training protocol (--list recipes)"),
             _option("--epochs", metavar="N", recipe=True, help="passes over the data", default="of the recipe"),

@@ -62,16 +62,16 @@ def mean_rgb(pixels: Pixels) -> Vectors:
 def histogram(pixels: Pixels) -> Vectors:
     """Return shares of pixels per level, float32[B, 3 * 16], one histogram per channel of uint8[B, S, S, 3]."""
     batch, size, _, channels = pixels.shape
-    level = (pixels // (256 // BINS)).astype(np.int64).reshape(batch, -1, channels)
+    level = (pixels // (256 // BINS)).astype(np.int64).reshape(batch, size**2, channels)
     place = np.arange(batch)[:, None, None] * channels * BINS + np.arange(channels) * BINS + level
     counts = np.bincount(place.ravel(), minlength=batch * channels * BINS)
-    return np.asarray(counts.reshape(batch, -1) / size**2, np.float32)
+    return np.asarray(counts.reshape(batch, channels * BINS) / size**2, np.float32)
 
 
 def thumbnail(pixels: Pixels) -> Vectors:
     """Return the tiny image of Torralba & Efros 2011: float32[B, 32 * 32 * 3] in 0 to 1, of uint8[B, S, S, 3]."""
     small = pixels if pixels.shape[1] == THUMBNAIL else area(pixels, THUMBNAIL)
-    return np.asarray(small.reshape(len(small), -1) / np.float32(255), np.float32)
+    return np.asarray(small.reshape(len(small), 3 * THUMBNAIL**2) / np.float32(255), np.float32)
 
 
 def hog(pixels: Pixels) -> Vectors:
@@ -97,7 +97,7 @@ def hog(pixels: Pixels) -> Vectors:
         [cells[:, :-1, :-1], cells[:, :-1, 1:], cells[:, 1:, :-1], cells[:, 1:, 1:]], axis=3
     )
     blocks = np.minimum(_unit(blocks), 0.2)
-    return _unit(blocks).reshape(batch, -1)
+    return _unit(blocks).reshape(batch, (side - 1) ** 2 * 4 * _ORIENTATIONS)
 
 
 def _unit(vectors: Vectors) -> Vectors:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dataset_audit.probes import features
 from dataset_audit.probes.classify import Fold, Labels, Learned, Vectors, boosted, linear
 
+SIDE: Final = 64  # pixels of the small copies
 _BATCH: Final = 256
 Sees = Literal["facts", "pixels", "traces"]
 Classifier = Callable[[Vectors, Labels, Fold, int, int], Learned]
@@ -25,15 +26,27 @@ class View:
         facts: float32[N, 13], header facts of the files, the same under every control that keeps the files.
         pixels: uint8[N, 64, 64, 3], the small copies.
         traces: float32[N, D], `features.traces` of the pictures at the size they have under this control.
+        large: uint8[N, S, S, 3] for a network that wants another size; None where it takes the small copies.
     """
 
     facts: Vectors
     pixels: NDArray[np.uint8]
     traces: Vectors
+    large: NDArray[np.uint8] | None = None
+
+    @property
+    def network(self) -> NDArray[np.uint8]:
+        """uint8[N, S, S, 3], what a network sees."""
+        return self.pixels if self.large is None else self.large
 
     def only(self, rows: NDArray[np.int64]) -> View:
         """Return some of the pictures."""
-        return View(facts=self.facts[rows], pixels=self.pixels[rows], traces=self.traces[rows])
+        return View(
+            facts=self.facts[rows],
+            pixels=self.pixels[rows],
+            traces=self.traces[rows],
+            large=None if self.large is None else self.large[rows],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

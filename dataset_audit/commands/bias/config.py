@@ -9,7 +9,7 @@ from typing import Literal
 
 from dataset_audit.bias.stock import LEAST
 from dataset_audit.errors import UsageError
-from dataset_audit.probes.registry import PROBES
+from dataset_audit.probes.registry import PROBES, SIDE
 from dataset_audit.train.models import MODELS, check_name
 from dataset_audit.train.recipes import recipe
 
@@ -33,6 +33,7 @@ class Config:
     charts: Path | None = None
     model: str = "probe-net"
     pretrained: bool = False
+    image_size: int = SIDE
     recipe: str = "probe"
     overrides: Mapping[str, str] = field(default_factory=dict)
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -66,6 +67,7 @@ class Config:
             or 0 <= self.fail_leak <= 1,
             "--fail-above is about what is left after the controls; --no-controls leaves it out": self.controls
             or self.fail_above is None,
+            f"--image-size {self.image_size}: 32 to 512 pixels": 32 <= self.image_size <= 512,
             "--ablate and --explain look at the network, which --probes leaves out": "network" in self.probes
             or not (self.ablate or self.explain),
         }

@@ -114,7 +114,7 @@ def ablation_trials(trial: Trial, seed: int) -> list[Trial]:
     """Return the first fold of a trial under each ablation, for a network trained anew."""
     made = []
     for name in ABLATIONS:
-        view = replace(trial.view, pixels=apply_ablation(name, trial.view.pixels, seed))
+        view = replace(trial.view, large=apply_ablation(name, trial.view.network, seed))
         made.append(
             replace(trial, name=f"ablate {name}", view=view, folds=trial.folds[:1], probes=("network",))
         )
@@ -194,7 +194,7 @@ class Lab:
             total = self.training.presentations(len(fold.train))
             self.progress.start(f"network, {trial.name} {number + 1}/{len(trial.folds)}", total, "images")
             learned = train(
-                trial.view.pixels,
+                trial.view.network,
                 trial.labels,
                 fold,
                 self.training,

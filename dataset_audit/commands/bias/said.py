@@ -491,5 +491,5 @@ def _maps(findings: Findings, bench: Bench) -> Chart:
             f"{findings.names[bench.stock.source[row]]}, named {findings.names[int(found.predicted[place])]}"
         )
         shown = [one.maps[place] for one in found.methods.values()]
-        rows.append(Explained(bench.seen.views["raw"].pixels[row], text, shown))
+        rows.append(Explained(bench.seen.views["raw"].network[row], text, shown))
     return maps("maps", "What gives the source away, and whether the map can be trusted", columns, rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from dataset_audit.bias.controls import CONTROLS, Bench
 from dataset_audit.bias.folds import folds
 from dataset_audit.bias.measure import Trial, typicality
 from dataset_audit.bias.stock import Stock, check_identical, draw, read_headers, usable
-from dataset_audit.bias.views import SIDE, VIEWS, Seen, Setting, look, setting
+from dataset_audit.bias.views import VIEWS, Seen, Setting, look, setting
 from dataset_audit.commands.bias import said
 from dataset_audit.commands.bias.choices import open_sources
 from dataset_audit.commands.bias.config import Config
@@ -99,7 +99,7 @@ def _prepare(config: Config) -> _Prepared:
         machine.prepare(device, allocator=config.allocator)
         check_known(config.model)
     if config.pretrained:  # weights that are missing are told before an hour of work
-        build(config.model, classes=2, channels=3, image_size=SIDE, pretrained=True)
+        build(config.model, classes=2, channels=3, image_size=config.image_size, pretrained=True)
     training = Training(
         model=config.model,
         recipe=recipe(config.recipe, config.overrides),
@@ -133,6 +133,7 @@ def _asked(config: Config, prepared: _Prepared) -> dict[str, object]:
         "probes": [name for name in PROBES if name in config.probes],
         "controls": config.controls,
         "match_classes": config.match_classes,
+        "image_size": config.image_size,
         "ablate": config.ablate,
         "seed": config.seed,
         "split": config.split,
@@ -181,7 +182,7 @@ def _audit(job: _Job, stock: Stock) -> Report:
         )
     outputs.bind(_folder(config), identity, force=config.force)
     with job.phases.timed("decode and look"):
-        common = setting(stock, config.seed)
+        common = replace(setting(stock, config.seed), network=config.image_size)
         seen = look(
             stock,
             tuple(VIEWS) if config.controls else ("raw",),
@@ -262,7 +263,7 @@ def _explain(job: _Job, bench: Bench, whole: Trial) -> Explanations:
     total = job.prepared.training.presentations(len(fold.train))
     job.progress.start("network to explain", total, "images")
     trained = train(
-        whole.view.pixels,
+        whole.view.network,
         whole.labels,
         fold,
         job.prepared.training,
@@ -277,7 +278,7 @@ def _explain(job: _Job, bench: Bench, whole: Trial) -> Explanations:
     chosen = np.sort(np.concatenate(rows))
     job.progress.start("explain", len(chosen), "images")
     found = explain(
-        trained, whole.view.pixels, whole.labels, chosen, seed=job.config.seed, progress=job.progress
+        trained, whole.view.network, whole.labels, chosen, seed=job.config.seed, progress=job.progress
     )
     job.progress.finish()
     return found
