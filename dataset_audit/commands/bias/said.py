@@ -370,7 +370,7 @@ def charts(findings: Findings, bench: Bench) -> list[Chart]:
             _marks(findings),
             chance=chance,
             band=band,
-            words=("Can the source of an image be named?", "accuracy", "control, strongest probe"),
+            words=("Can the source of an image be named?", "accuracy", "95 % of guesses"),
         ),
         heatmap(
             "confusion",
@@ -392,7 +392,7 @@ def charts(findings: Findings, bench: Bench) -> list[Chart]:
         drawn.append(_curve(findings, chance))
     ablated = _ablation_marks(findings)
     if ablated:
-        words = ("A network trained anew on poorer pictures", "accuracy", "what was done to them")
+        words = ("A network trained anew on poorer pictures", "accuracy", "95 % of guesses")
         drawn.append(intervals("ablations", ablated, chance=chance, band=band, words=words))
     drawn += _pictures(findings, bench)
     if findings.explanations is not None:
