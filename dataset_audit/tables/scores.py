@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dataset_audit.errors import DataError, MismatchError, UsageError
 from dataset_audit.tables import files, parquet, sidecar
+from dataset_audit.tables.bias import BIAS
 
 Hard = Literal["high", "low"]
 
@@ -105,7 +106,7 @@ COLUMNS: Final[dict[str, Column]] = {
 }  # fmt: skip
 
 TYPES: Final[dict[str, pa.DataType]] = {
-    "source": pa.dictionary(pa.int32(), pa.string()),
+    "source": BIAS["source"][0],
     "index": pa.int64(),
     "uid": pa.string(),
     "file_name": pa.string(),
@@ -116,9 +117,7 @@ TYPES: Final[dict[str, pa.DataType]] = {
     "split": pa.dictionary(pa.int32(), pa.string()),
     "status": pa.dictionary(pa.int32(), pa.string()),
     "error": pa.string(),
-    "cluster": pa.int64(),
-    "predicted_source": pa.dictionary(pa.int32(), pa.string()),
-    "typicality": pa.float32(),
+    **{name: BIAS[name][0] for name in ("cluster", "predicted_source", "typicality")},
     "runs": pa.int16(),
     "presentations": pa.int32(),
     "forgetting": pa.float32(),

@@ -99,7 +99,14 @@ def _prepare(config: Config) -> _Prepared:
         machine.prepare(device, allocator=config.allocator)
         check_known(config.model)
     if config.pretrained:  # weights that are missing are told before an hour of work
-        build(config.model, classes=2, channels=3, image_size=config.image_size, pretrained=True)
+        build(
+            config.model,
+            classes=2,
+            channels=3,
+            image_size=config.image_size,
+            pretrained=True,
+            download=config.download,
+        )
     training = Training(
         model=config.model,
         recipe=recipe(config.recipe, config.overrides),
