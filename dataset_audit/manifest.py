@@ -16,7 +16,7 @@ from dataset_audit.errors import MismatchError, UsageError
 from dataset_audit.images import compare
 from dataset_audit.images.dataset import dataset_names, open_dataset, opening
 from dataset_audit.images.picture import picture
-from dataset_audit.tables.manifest import ManifestTable
+from dataset_audit.tables.manifest import ManifestTable, with_labels
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset, Subset
@@ -76,7 +76,7 @@ class Manifest:
         return tuple(origin.name for origin in self.table.provenance.sources)
 
     def source(self, name: str) -> Manifest:
-        """Return the manifest of one of several sources alone: indices are rows of that data set.
+        """Return the manifest of one of several sources alone: indices and labels are those of that data set.
 
         Raises:
             UsageError: There is no such source.
@@ -89,9 +89,15 @@ class Manifest:
             )
         mine = np.array([one == name for one in self.table.data["source"].to_pylist()])
         provenance = replace(
-            self.table.provenance, spec=origin.spec, n=origin.n, opened=origin.opened, sources=()
+            self.table.provenance,
+            spec=origin.spec,
+            n=origin.n,
+            opened=origin.opened,
+            class_names=origin.class_names or self.class_names,
+            sources=(),
         )
-        part = ManifestTable(self.table.data.filter(mine), provenance, self.table.choice)
+        rows = with_labels(self.table.data.filter(mine), self.class_names, origin.class_names)
+        part = ManifestTable(rows, provenance, self.table.choice)
         return Manifest(self.path, part, self.root)
 
     def _column(self, name: str) -> list[Any] | None:

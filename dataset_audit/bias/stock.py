@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Final
 
@@ -31,11 +31,13 @@ class Source:
         name: Short, unlike all others.
         dataset: Where its pictures are.
         rows: int64[.], ascending: rows of ``dataset`` that may be drawn; a manifest's kept ones, or all.
+        opened: How it was opened beside its spec, as a table's footer tells it.
     """
 
     name: str
     dataset: ImageDataset
     rows: NDArray[np.int64]
+    opened: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -129,6 +129,16 @@ class ManifestTable:
     def policy(self) -> object:
         """Return the policy's name and parameters."""
         return json.loads(self.choice.get("audit.policy", "{}"))
+
+
+def with_labels(table: pa.Table, counted: Sequence[str], own: Sequence[str]) -> pa.Table:
+    """Return a table whose labels count the names in ``own`` and no longer those in ``counted``; null if absent."""
+    if "label" not in table.column_names or not own:
+        return table
+    place = {name: number for number, name in enumerate(own)}
+    labels = [None if label is None else place.get(counted[label]) for label in table["label"].to_pylist()]
+    column = table.column_names.index("label")
+    return table.set_column(column, table.schema.field("label"), pa.array(labels, pa.int32()))
 
 
 def _check_decisions(table: ScoreTable, path: Path) -> None:

@@ -146,12 +146,14 @@ class Origin:
         spec: The data set as it was named.
         n: Its examples.
         opened: How ``open_dataset`` was asked for it beside the spec.
+        class_names: Its own, in the order of its own labels; the table's labels count those of all sources.
     """
 
     name: str
     spec: str
     n: int
     opened: Mapping[str, object] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +238,12 @@ def _list(text: str, kind: type[Entry]) -> list[Entry]:
     return found
 
 
+def _strings(found: object) -> list[str]:
+    if not isinstance(found, list) or not all(isinstance(entry, str) for entry in found):
+        raise TypeError("class names are no list of texts")
+    return found
+
+
 def _origins(text: str) -> tuple[Origin, ...]:
     found = json.loads(text)
     if not isinstance(found, list):
@@ -246,7 +254,15 @@ def _origins(text: str) -> tuple[Origin, ...]:
             raise TypeError("a source without how it was opened")
         if type(one["n"]) is not int or one["n"] < 0:
             raise ValueError(f"a source of {one['n']} examples")
-        origins.append(Origin(name=str(one["name"]), spec=str(one["spec"]), n=one["n"], opened=one["opened"]))
+        origins.append(
+            Origin(
+                name=str(one["name"]),
+                spec=str(one["spec"]),
+                n=one["n"],
+                opened=one["opened"],
+                class_names=tuple(_strings(one.get("class_names", []))),
+            )
+        )
     if len({origin.name for origin in origins}) < len(origins):
         raise ValueError("two sources of one name")
     return tuple(origins)

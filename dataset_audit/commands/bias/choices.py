@@ -56,7 +56,8 @@ def _of_dataset(config: Config, spec: str, name: str) -> Source:
         seed=config.seed,
         limits=limits,
     )
-    return Source(name=name, dataset=dataset, rows=np.arange(len(dataset)))
+    opened = {"split": config.split, "seed": config.seed, "background": list(config.background)}
+    return Source(name=name, dataset=dataset, rows=np.arange(len(dataset)), opened=opened)
 
 
 def _is_manifest(path: Path) -> bool:
@@ -72,11 +73,14 @@ def _of_manifest(path: Path) -> list[Source]:
     if not manifest.sources:
         dataset = manifest.dataset()
         manifest.check(dataset=dataset)
-        return [Source(name=path.name, dataset=dataset, rows=manifest.indices())]
+        opened = manifest.table.provenance.opened
+        return [Source(name=path.name, dataset=dataset, rows=manifest.indices(), opened=opened)]
     found = []
     for name in manifest.sources:
         part = manifest.source(name)
         dataset = part.dataset()
         part.check(dataset=dataset)
-        found.append(Source(name=name, dataset=dataset, rows=part.indices()))
+        found.append(
+            Source(name=name, dataset=dataset, rows=part.indices(), opened=part.table.provenance.opened)
+        )
     return found

@@ -345,7 +345,6 @@ def _write(
 ) -> Report:
     config = job.config
     columns, class_names = _columns(stock, rows, bench, told)
-    opened = {"split": config.split, "seed": config.seed, "background": list(config.background)}
     provenance = Provenance(
         spec="",
         fingerprint=str(identity["fingerprint"]),
@@ -355,7 +354,13 @@ def _write(
         seeds=(config.seed,),
         recommended={"by": "typicality"},
         sources=tuple(
-            Origin(name=source.name, spec=source.dataset.spec, n=len(source.dataset), opened=opened)
+            Origin(
+                name=source.name,
+                spec=source.dataset.spec,
+                n=len(source.dataset),
+                opened=source.opened,
+                class_names=source.dataset.class_names,
+            )
             for source in stock.sources
         ),
     )
