@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -110,15 +110,11 @@ def curve_trials(trial: Trial, probe: str, seed: int) -> list[Trial]:
     ]
 
 
-def ablation_trials(trial: Trial, seed: int) -> list[Trial]:
-    """Return the first fold of a trial under each ablation, for a network trained anew."""
-    made = []
+def ablation_trials(trial: Trial, seed: int) -> Iterator[Trial]:
+    """Yield the first fold of a trial under each ablation, one at a time, for a network trained anew."""
     for name in ABLATIONS:
         view = replace(trial.view, large=apply_ablation(name, trial.view.network, seed))
-        made.append(
-            replace(trial, name=f"ablate {name}", view=view, folds=trial.folds[:1], probes=("network",))
-        )
-    return made
+        yield replace(trial, name=f"ablate {name}", view=view, folds=trial.folds[:1], probes=("network",))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,9 +95,9 @@ def _prepare(config: Config) -> _Prepared:
     from dataset_audit.train.recipes import recipe  # noqa: PLC0415
 
     device = machine.choose_device(config.device)
+    check_known(config.model)
     if "network" in config.probes:
         machine.prepare(device, allocator=config.allocator)
-        check_known(config.model)
     if config.pretrained:  # weights that are missing are told before an hour of work
         build(
             config.model,
@@ -250,7 +250,8 @@ def _experiment(job: _Job, bench: Bench, store: Store, common: Setting) -> Findi
             outcomes |= lab.run(curve_trials(made[0], best, config.seed))
     if config.ablate:
         with phases.timed("ablations"):
-            outcomes |= lab.run(ablation_trials(made[0], config.seed))
+            for trial in ablation_trials(made[0], config.seed):
+                outcomes |= lab.run([trial])
     with phases.timed("statistics"):
         by_row = folds(bench.stock.source, np.arange(len(bench.stock)), config.resamplings, config.seed)
         gathered = gather(bench, made, outcomes, by_row, common)
