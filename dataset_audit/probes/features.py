@@ -202,8 +202,9 @@ def _spectrum(grey: Vectors) -> Vectors:
 
 
 def _ends(window: Pixels) -> Vectors:
-    counts = np.bincount(window.ravel(), minlength=256) / window.size
-    return np.concatenate([counts[:8], counts[-8:]])
+    """Return the share of values at each of the eight lowest and the eight highest levels."""
+    counts = [np.count_nonzero(window == level) for level in (*range(8), *range(248, 256))]
+    return np.asarray(np.array(counts) / window.size, np.float32)
 
 
 def _chroma(grey: Vectors, blue: Vectors, red: Vectors) -> Vectors:
@@ -211,10 +212,10 @@ def _chroma(grey: Vectors, blue: Vectors, red: Vectors) -> Vectors:
     detail = float(np.abs(np.diff(grey, axis=1)).mean()) + 0.1
     found = []
     for plane in (blue, red):
-        across, along = np.abs(np.diff(plane, axis=1)), np.abs(np.diff(plane, axis=0))
+        across, along = np.abs(np.diff(plane, axis=1)).mean(0), np.abs(np.diff(plane, axis=0)).mean(1)
         found += [
             float(across.mean()) / detail,
-            float(across[:, ::2].mean() / (across[:, 1::2].mean() + 0.1)),
+            float(across[::2].mean() / (across[1::2].mean() + 0.1)),
             float(along[::2].mean() / (along[1::2].mean() + 0.1)),
         ]
     return np.array(found)
@@ -223,8 +224,13 @@ def _chroma(grey: Vectors, blue: Vectors, red: Vectors) -> Vectors:
 def _rim(picture: Pixels) -> Vectors:
     """Return how far each outermost line is from the next, and how much it varies, for the four sides."""
     found = []
-    for lines in (picture, picture[::-1], picture.swapaxes(0, 1), picture.swapaxes(0, 1)[::-1]):
-        first, second, third = (lines[i].astype(np.float32) for i in range(3))
+    for lines in (
+        picture[:3],
+        picture[:-4:-1],
+        picture[:, :3].swapaxes(0, 1),
+        picture[:, :-4:-1].swapaxes(0, 1),
+    ):
+        first, second, third = lines.astype(np.float32)
         step, usual = np.abs(first - second).mean(), np.abs(second - third).mean()
         found += [np.log((step + 1) / (usual + 1)), np.log(first.std() + 1)]
     return np.array(found)
