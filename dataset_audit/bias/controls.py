@@ -107,10 +107,10 @@ def _pixel_probes(bench: Bench, *, traces: bool = True, network: bool = False) -
     )
 
 
-def _view(name: str, *, network: bool = False) -> Callable[[Bench], list[Trial]]:
+def _view(name: str, *, network: bool = False, network_folds: int = 0) -> Callable[[Bench], list[Trial]]:
     def made(bench: Bench) -> list[Trial]:
         probes = _pixel_probes(bench, traces=VIEWS[name].traces, network=network)
-        return [_of_view(bench, name, probes=probes)]
+        return [replace(_of_view(bench, name, probes=probes), network_folds=network_folds)]
 
     return made
 
@@ -226,7 +226,7 @@ CONTROLS: Final[dict[str, Control]] = {
     ),
     "noise": Control(
         about="noise without content, with each picture's size and encoder", role="floor",
-        trials=_view("noise", network=True), network=True,
+        trials=_view("noise", network=True, network_folds=1), network=True,
     ),
     "recode": Control(
         about="all reduced to one size, then JPEG 75", role="removes", trials=_view("recode"),

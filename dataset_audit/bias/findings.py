@@ -13,7 +13,7 @@ from dataset_audit import seeds
 from dataset_audit.bias.controls import CONTROLS
 from dataset_audit.bias.measure import Figures, Outcome, Trial, figures
 from dataset_audit.probes import features
-from dataset_audit.probes.classify import Fold, Labels, Learned, boosted, importance
+from dataset_audit.probes.classify import Fold, Labels, Learned, boosted, importance, linear
 from dataset_audit.probes.registry import PROBES
 from dataset_audit.stats.bootstrap import cluster_bootstrap
 from dataset_audit.stats.chance import holm, least_test, normalised
@@ -230,12 +230,12 @@ def _right_share(learned: Learned, labels: Labels, fold: Fold) -> float:
 
 
 def named_traces(trial: Trial, seed: int) -> list[tuple[str, float]]:
-    """Return (group of traces, accuracy of boosted trees on it alone, first fold), highest first."""
+    """Return (group of traces, accuracy of a linear machine on it alone, first fold), highest first."""
     fold, start, found = trial.folds[0], 0, []
     for name, width in features.TRACES.items():
         vectors = trial.view.traces[:, start : start + width]
         start += width
-        learned = boosted(vectors, trial.labels, fold, trial.classes, seed)
+        learned = linear(vectors, trial.labels, fold, trial.classes, seed)
         found.append((name, _right_share(learned, trial.labels, fold)))
     return sorted(found, key=lambda one: -one[1])
 

@@ -27,6 +27,7 @@ class Trial:
         rows: int64[M], which pictures of the stock these are.
         folds: Rows within the M.
         probes: Names of PROBES to try, cheapest first.
+        network_folds: On how many of the folds the network is tried; 0 is all.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Trial:
     rows: NDArray[np.int64]
     folds: Sequence[Fold]
     probes: tuple[str, ...]
+    network_folds: int = 0
 
     @property
     def classes(self) -> int:

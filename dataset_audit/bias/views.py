@@ -27,6 +27,7 @@ from dataset_audit.probes import features
 from dataset_audit.probes.registry import SIDE, View
 from dataset_audit.progress import Progress
 from dataset_audit.train.batches import fit_to
+from dataset_audit.train.device import one_thread_each
 
 ENOUGH: Final = (
     768  # a JPEG is decoded at a fraction of its size as long as its shorter side keeps this many pixels
@@ -276,7 +277,8 @@ def look(
             stock.status[row], stock.error[row] = bad.status, bad.reason
 
     progress.start("decode and look", total, "images")
-    for_each(total, one, workers=workers, progress=progress)
+    with one_thread_each():
+        for_each(total, one, workers=workers, progress=progress)
     progress.finish()
     views = {
         name: View(facts=facts, pixels=small[name], traces=traces[name], large=large.get(name))

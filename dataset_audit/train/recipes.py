@@ -149,7 +149,7 @@ RECIPES: dict[str, Recipe] = {
     "probe": Recipe(
         name="probe",
         source="fast, for a thousand pictures a source; lr and length chosen on a validation part",
-        epochs=16,
+        epochs=10,
         batch_size=64,
         lr=0.1,
         warmup=0.2,

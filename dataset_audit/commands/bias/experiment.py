@@ -148,16 +148,16 @@ class Lab:
         return found
 
     def _side_by_side(self, todo: Sequence[tuple[Trial, str]]) -> dict[Key, Outcome]:
-        from threadpoolctl import threadpool_limits  # noqa: PLC0415 - with scikit-learn
+        from dataset_audit.train.device import one_thread_each  # noqa: PLC0415 - torch
 
         found: dict[Key, Outcome] = {}
         if not todo:
             return found
         self.progress.start("fit probes", len(todo), "fits")
-        # One thread each: the libraries' own would contend, and sums would depend on their number. Trees are grown one
-        # after another beside the rest: scikit-learn changes the process's warning filters while it grows them.
+        # Sums would depend on the number of threads. Trees are grown one after another beside the rest: scikit-learn
+        # changes the process's warning filters while it grows them.
         with (
-            threadpool_limits(1),
+            one_thread_each(),
             ThreadPoolExecutor(1, thread_name_prefix="fit-trees") as trees,
             ThreadPoolExecutor(max(1, self.workers - 1), thread_name_prefix="fit") as others,
         ):
@@ -186,9 +186,10 @@ class Lab:
             raise ValueError("no network was prepared")
         began = perf_counter()
         said = []
-        for number, fold in enumerate(trial.folds):
+        used = trial.folds[: trial.network_folds or None]
+        for number, fold in enumerate(used):
             total = self.training.presentations(len(fold.train))
-            self.progress.start(f"network, {trial.name} {number + 1}/{len(trial.folds)}", total, "images")
+            self.progress.start(f"network, {trial.name} {number + 1}/{len(used)}", total, "images")
             learned = train(
                 trial.view.network,
                 trial.labels,

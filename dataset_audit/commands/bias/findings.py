@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dataset_audit import seeds
 from dataset_audit.bias import findings as found
-from dataset_audit.bias.controls import CONTROLS, Bench, shared_classes
+from dataset_audit.bias.controls import CONTROLS, Bench, matched_rows, shared_classes
 from dataset_audit.bias.measure import (
     Figures,
     Outcome,
@@ -221,7 +221,19 @@ def explained_rows(explanations: Explanations) -> list[dict[str, object]]:
     """Return one row of figures per method that was tried."""
     rows: list[dict[str, object]] = []
     for name, one in explanations.methods.items():
-        rows.append({"method": name, **asdict(one.verdict)})
+        rows.append(
+            {
+                "method": name,
+                **asdict(one.verdict),
+                "cells": one.cells,
+                "top": one.top,
+                "blank": one.blank,
+                "under_255ths": {str(size): asdict(stable) for size, stable in one.under.items()},
+                "random_head": asdict(one.redrawn),
+                "random_head_signed": asdict(one.redrawn_signed),
+                "edges": asdict(one.edges),
+            }
+        )
     return rows
 
 
@@ -276,7 +288,7 @@ def gather(
             float((reductions(bench.stock, common.recode) >= REDUCTION).mean()),
             float((reductions(bench.stock, common.together, _CENTRE) >= DEEP_REDUCTION).mean()),
         ),
-        matched=next((len(trial.rows) for trial in made if trial.name == "matched"), 0),
+        matched=len(matched_rows(bench)),
         label_aucs=_label_aucs(bench),
     )
 

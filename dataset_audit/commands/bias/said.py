@@ -146,6 +146,17 @@ def _sets(findings: Findings) -> list[Line | Note | Table]:
             ),
         ),
     ]
+    if findings.headline is not None:
+        total, tried = findings.each * len(findings.names), findings.strongest("matched") is not None
+        told.append(
+            Line(
+                "matched",
+                (
+                    f"{findings.matched:,} of {total:,} images have a like in size and bytes per pixel in every source",
+                    *(() if tried else ("too few to compare",)),
+                ),
+            )
+        )
     if findings.nulls:
         bad = [null for null in findings.nulls if null.adjusted < 0.05]
         told.append(
@@ -487,9 +498,8 @@ def _maps(findings: Findings, bench: Bench) -> Chart:
     rows = []
     for place in range(0, len(found.rows), step)[:MAPPED]:
         row = int(found.rows[place])
-        text = (
-            f"{findings.names[bench.stock.source[row]]}, named {findings.names[int(found.predicted[place])]}"
-        )
+        source, named = int(bench.stock.source[row]), int(found.predicted[place])
+        text = findings.names[source] + ("" if source == named else f" as {findings.names[named]}")
         shown = [one.maps[place] for one in found.methods.values()]
         rows.append(Explained(bench.seen.views["raw"].network[row], text, shown))
     return maps("maps", "What gives the source away, and whether the map can be trusted", columns, rows)
