@@ -264,8 +264,8 @@ class Leak:
 
     Attributes:
         by_row: Accuracy of a nearest neighbour on 32x32 thumbnails, split picture by picture.
-        by_cluster: The same, duplicates kept together.
-        straddling: Test pictures with a duplicate among the training pictures, of a split by picture; share.
+        by_cluster: The same pictures and split, each picture's duplicates left out of what it is compared with.
+        straddling: Share of the test pictures that have a duplicate among the training pictures.
     """
 
     by_row: float
@@ -281,29 +281,30 @@ class Leak:
 def leak(trial: Trial, by_row: Sequence[Fold]) -> Leak:
     """Return how much better a nearest neighbour does where duplicates may lie on both sides.
 
-    A nearest neighbour remembers everything, so it shows a leak as large as it can be.
+    A nearest neighbour remembers everything, so it shows a leak as large as it can be; without a duplicate on both
+    sides it is exactly zero.
 
     Args:
-        trial: Of the pictures as they are, its folds by cluster.
+        trial: Of the pictures as they are.
         by_row: Folds of the same pictures by picture.
     """
     vectors = features.thumbnail(trial.view.pixels)
     vectors = vectors - vectors.mean(0)
-    scores = []
-    for parts in (by_row, trial.folds):
-        right = [
-            float((trial.labels[_nearest(vectors, fold)] == trial.labels[fold.test]).mean()) for fold in parts
-        ]
-        scores.append(float(np.mean(right)))
-    apart = [float(np.isin(trial.clusters[fold.test], trial.clusters[fold.train]).mean()) for fold in by_row]
-    return Leak(by_row=scores[0], by_cluster=scores[1], straddling=float(np.mean(apart)))
-
-
-def _nearest(vectors: NDArray[np.float32], fold: Fold) -> NDArray[np.int64]:
-    learn, judge = vectors[fold.train], vectors[fold.test]
-    distance = (learn**2).sum(1)[None, :] - 2 * (judge @ learn.T)
-    nearest: NDArray[np.int64] = fold.train[distance.argmin(1)]
-    return nearest
+    scores, straddling = [], []
+    for fold in by_row:
+        learn, judge = vectors[fold.train], vectors[fold.test]
+        distance = (learn**2).sum(1)[None, :] - 2 * (judge @ learn.T)
+        copies = trial.clusters[fold.test][:, None] == trial.clusters[fold.train][None, :]
+        truth, known = trial.labels[fold.test], trial.labels[fold.train]
+        scores.append(
+            [
+                float((known[one.argmin(1)] == truth).mean())
+                for one in (distance, np.where(copies, np.inf, distance))
+            ]
+        )
+        straddling.append(float(copies.any(1).mean()))
+    with_copies, without = np.mean(scores, axis=0)
+    return Leak(by_row=float(with_copies), by_cluster=float(without), straddling=float(np.mean(straddling)))
 
 
 def source_only_auc(labels: NDArray[np.int64], source: Labels) -> list[tuple[int, float]]:
