@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn import ensemble
 
 from dataset_audit.probes import classify
-from dataset_audit.probes.classify import Fold, Learned, boosted, importance, linear
+from dataset_audit.probes.classify import ROUNDS, Fold, Learned, boosted, importance, linear
 
 Classifier = Callable[[NDArray[np.float32], NDArray[np.int64], Fold, int, int], Learned]
 BOTH = pytest.mark.parametrize("learn", [linear, boosted])
@@ -258,8 +258,7 @@ def test_the_number_of_rounds_is_the_best_on_validation_rows(monkeypatch: pytest
         learned = boosted(vectors, labels, fold, 3, 0)
         said = [list(made[-1].staged_predict_proba(vectors[part])) for part in (fold.validation, fold.test)]
         scores = {
-            rounds: (said[0][rounds - 1].argmax(1) == labels[fold.validation]).mean()
-            for rounds in (15, 30, 60)
+            rounds: (said[0][rounds - 1].argmax(1) == labels[fold.validation]).mean() for rounds in ROUNDS
         }
         best = max(scores, key=lambda rounds: scores[rounds])  # the first of equals
         assert learned.validation == pytest.approx(scores[best])
