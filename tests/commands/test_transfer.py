@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from PIL import Image
 
 from dataset_audit.commands.transfer import Config, run
-from dataset_audit.errors import AuditError, DataError, MismatchError, UsageError
+from dataset_audit.errors import AuditError, DataError, EnvironmentProblem, MismatchError, UsageError
 from dataset_audit.progress import Silent
 from dataset_audit.report import terminal
 from dataset_audit.report.document import Line, Report, Table
@@ -76,7 +78,8 @@ def transfer(out: Path, *sources: Path | str, **options: Any) -> tuple[Report, S
 @pytest.fixture(scope="session")
 def planted(sets: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
     out = tmp_path_factory.mktemp("out")
-    return transfer(out, sets / "a", sets / "b", sets / "turned", probe="hog")[0], out / "transfer.parquet"
+    options = {"probe": "hog", "charts": out / "charts"}
+    return transfer(out, sets / "a", sets / "b", sets / "turned", **options)[0], out / "transfer.parquet"
 
 
 def line(report: Report, label: str) -> str:
@@ -152,6 +155,61 @@ def test_the_report_is_the_table_of_the_paper(planted: tuple[Report, Path]) -> N
     assert "bar 0.50, post 0.50, slope 0.50" in line(report, "source alone")
     assert "matched by name" in line(report, "classes")
     assert "hog" in report.title
+
+
+def points(chart: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(chart.read_text().splitlines()))
+
+
+def test_the_charts_hold_the_figures_of_the_report(planted: tuple[Report, Path]) -> None:
+    report, path = planted
+    folder = path.parent / "charts"
+    charts = ["accuracy", "matrix", "tested_on_1", "tested_on_2", "tested_on_3"]
+    endings = ("csv", "png", "svg")
+    assert sorted(each.name for each in folder.iterdir()) == [
+        f"transfer_{name}.{ending}" for name in charts for ending in endings
+    ]
+    for name, metric in (("matrix", "ap"), ("accuracy", "accuracy")):
+        header, *rows = csv.reader((folder / f"transfer_{name}.csv").read_text().splitlines())
+        assert header == ["trained on", "a", "b", "turned"]
+        assert [row[0] for row in rows] == ["a", "b", "turned"]
+        shown = np.array([row[1:] for row in rows], float)
+        assert shown == pytest.approx(np.array(report.summary[metric]["matrix"]))
+    rows = points(folder / "transfer_tested_on_3.csv")
+    assert {row["series"] for row in rows} == {"a", "b", "turned (its own)"}
+    measured = [row for row in rows if row["kind"] == "measured"]
+    assert all(float(row["low"]) <= float(row["value"]) <= float(row["high"]) for row in measured)
+    last = [
+        float(row["value"]) for row in measured if float(row["n"]) == max(float(r["n"]) for r in measured)
+    ]
+    assert last == pytest.approx(np.array(report.summary["ap"]["matrix"])[:, 2])
+    svg = (folder / "transfer_matrix.svg").read_text()
+    assert "n = 180 each" in svg
+    assert "mean of 3 classes" in svg
+
+
+def test_only_a_rising_line_is_drawn_as_one(planted: tuple[Report, Path]) -> None:
+    """Bars and posts are swapped in the third set: more of them does not help on the others' tests."""
+    report, path = planted
+    made = report.summary["market_value"]["rates"]
+    for tested in range(3):
+        rows = points(path.parent / "charts" / f"transfer_tested_on_{tested + 1}.csv")
+        fitted = {row["series"].split()[0] for row in rows if row["kind"] == "fitted"}
+        for trained, name in enumerate(("a", "b", "turned")):
+            rate = made[trained][tested]
+            if trained != tested and rate["alpha"] and not rate["reason"]:
+                assert name in fitted
+            if rate["reason"].startswith("the foreign curve is no rising line"):
+                assert name not in fitted
+
+
+def test_charts_without_matplotlib_are_refused_before_any_work(
+    sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    error = refused(EnvironmentProblem, tmp_path, sets / "a", sets / "b", charts=tmp_path / "charts")
+    assert (error.exit_code, "matplotlib" in error.what) == (4, True)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])

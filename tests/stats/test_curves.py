@@ -168,3 +168,12 @@ def test_baskets_equal_the_printed_ones() -> None:
 def test_a_curve_must_stand_over_rising_sizes() -> None:
     with pytest.raises(ValueError, match="rising sizes"):
         Curve(sizes=np.array([2.0, 1.0]), values=np.zeros((2, 3)))
+
+
+def test_a_line_is_drawn_through_points_that_are_one_and_through_no_others() -> None:
+    rising = 0.2 + 0.1 * np.log(SIZES)
+    fitted = Curve(sizes=SIZES, values=np.repeat(rising[:, None], 3, 1)).fitted()
+    assert fitted == pytest.approx(rising)
+    for values in (rising[::-1], np.array([0.1, 0.9, 0.1, 0.9, 0.2])):
+        assert Curve(sizes=SIZES, values=np.repeat(values[:, None], 3, 1)).fitted() is None
+    assert Curve(sizes=SIZES, values=rising[:, None]).fitted() is None  # one draw
