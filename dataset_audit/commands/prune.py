@@ -464,7 +464,8 @@ def _report(
     dropped = {str(reason): int(number) for reason, number in zip(reasons, numbers, strict=True)}
     classes, moved = _classes(table, ranked, keep)
     nested = POLICIES[policy].nested and not config.balance
-    spec = table.provenance.spec if table.provenance else "foreign table"
+    origin = table.provenance
+    spec = "foreign table" if origin is None else origin.spec or ", ".join(one.name for one in origin.sources)
     lines: list[Line | Table | Note] = [
         Line("keep", (f"{count:,} of {total:,} ({config.keep.text})", f"of {len(table):,} rows")),
         Line("policy", (f"auto -> {policy}" if config.policy == "auto" else policy, POLICIES[policy].about)),

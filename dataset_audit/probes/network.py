@@ -29,10 +29,11 @@ class Training:
 
     Attributes:
         model: A name of MODELS or of timm.
-        recipe: Its protocol; with few rows the epochs are raised to 200 steps.
+        recipe: Its protocol.
         device: Where.
         precision: Of everything before the last layer.
         pretrained: Start from weights that are at hand; never fetched.
+        least_steps: With few rows the epochs are raised until there are so many steps.
     """
 
     model: str
@@ -40,11 +41,12 @@ class Training:
     device: torch.device
     precision: Literal["bf16", "fp32"] = "fp32"
     pretrained: bool = False
+    least_steps: int = LEAST_STEPS
 
     def recipe_for(self, rows: int) -> Recipe:
-        """Return the protocol for so many training rows: with few, the epochs are raised to 200 steps."""
+        """Return the protocol for so many training rows: with few, the epochs are raised to the least steps."""
         steps = -(-rows // self.recipe.batch_size)
-        return replace(self.recipe, epochs=max(self.recipe.epochs, -(-LEAST_STEPS // steps)))
+        return replace(self.recipe, epochs=max(self.recipe.epochs, -(-self.least_steps // steps)))
 
     def presentations(self, rows: int) -> int:
         """Return how many images one training of so many rows presents."""

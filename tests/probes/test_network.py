@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dataset_audit.errors import UsageError
-from dataset_audit.probes import network
 from dataset_audit.probes.classify import Fold
 from dataset_audit.probes.network import LEAST_STEPS, Trained, Training, train
 from dataset_audit.progress import Silent
@@ -23,14 +22,10 @@ torch.set_num_threads(1)
 Pixels = NDArray[np.uint8]
 
 
-@pytest.fixture(autouse=True)
-def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "LEAST_STEPS", 40)
-
-
 def training(**changes: object) -> Training:
     recipe = replace(RECIPES["probe"], epochs=2, batch_size=16)
-    return replace(Training(model="probe-net", recipe=recipe, device=torch.device("cpu")), **changes)
+    made = Training(model="probe-net", recipe=recipe, device=torch.device("cpu"), least_steps=40)
+    return replace(made, **changes)
 
 
 def drawn(classes: int = 3, *, apart: int = 60, rows: int = 120) -> tuple[Pixels, NDArray[np.int64], Fold]:
@@ -63,6 +58,10 @@ def test_few_rows_get_more_epochs_until_there_are_enough_steps(rows: int, batch:
 
 def test_enough_steps_are_200() -> None:
     assert LEAST_STEPS == 200
+    recipe = RECIPES["probe"]
+    assert Training(model="probe-net", recipe=recipe, device=torch.device("cpu")).recipe_for(64).epochs == 200
+    asked = Training(model="probe-net", recipe=recipe, device=torch.device("cpu"), least_steps=0)
+    assert asked.recipe_for(64).epochs == recipe.epochs
 
 
 @pytest.mark.parametrize("classes", [2, 3])

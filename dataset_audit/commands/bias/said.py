@@ -66,7 +66,12 @@ def _headline(findings: Findings) -> list[Line | Note | Table]:
     told.append(
         Line(
             "named by pixels",
-            (f"{_accuracy(best)} by {findings.best.probe}", f"bias {best.bias:.3f}", _p(best.p)),
+            (
+                f"{_accuracy(best)} by {findings.best.probe}",
+                f"bias {best.bias:.3f}",
+                _p(best.p),
+                f"balanced {percent(best.balanced)}",
+            ),
         )
     )
     if head is not None:

@@ -89,7 +89,7 @@ class _Job:
 
 
 def _prepare(config: Config) -> _Prepared:
-    from dataset_audit.probes.network import Training  # noqa: PLC0415 - torch
+    from dataset_audit.probes.network import LEAST_STEPS, Training  # noqa: PLC0415 - torch
     from dataset_audit.train import device as machine  # noqa: PLC0415
     from dataset_audit.train.models import build, check_known  # noqa: PLC0415
     from dataset_audit.train.recipes import recipe  # noqa: PLC0415
@@ -113,6 +113,7 @@ def _prepare(config: Config) -> _Prepared:
         device=device,
         precision=machine.choose_precision(config.precision, device),
         pretrained=config.pretrained,
+        least_steps=0 if "epochs" in config.overrides else LEAST_STEPS,
     )
     return _Prepared(
         training=training if "network" in config.probes else None,
@@ -133,6 +134,7 @@ def _asked(config: Config, prepared: _Prepared) -> dict[str, object]:
             "device": training.device.type,
             "precision": training.precision,
             "pretrained": training.pretrained,
+            "least_steps": training.least_steps,
         }
     return {
         "per_source": config.per_source,
