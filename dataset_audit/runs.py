@@ -1,4 +1,4 @@
-"""One seeded training with a recorder, resumable: the only place where the loop meets the scores."""
+"""One seeded training, resumable: with a recorder watching (``run``), or for the network alone (``learn``)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -124,3 +125,63 @@ def _resume(state: State, recorder: Recorder, settings: Settings, name: str, pro
 def _history(text: str) -> History:
     stored = json.loads(text)
     return History(stored["loss"], stored["accuracy"])
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A trained network, the seconds its epochs took, and how many of them were trained just now."""
+
+    state: State
+    seconds: float
+    epochs_trained: int
+
+
+def learn(
+    task: Task,
+    recipe: Recipe,
+    build: Callable[[], Network],
+    *,
+    settings: Settings,
+    name: str,
+    progress: Progress,
+) -> Learned:
+    """Train once without a recorder, or pick up where an interrupted call of the same configuration was.
+
+    The checkpoints stay until ``forget`` is called, so that what is made of the network can be written first.
+
+    Args:
+        task: What is learned.
+        recipe: How.
+        build: Makes the network, after the seed of its weights is set.
+        settings: Where checkpoints lie, whose they are, and how often they are written.
+        name: Of this training among those in the folder.
+        progress: Told of each batch.
+
+    Raises:
+        DataError: The loss diverged, or every checkpoint is damaged.
+        EnvironmentProblem: A checkpoint could not be written.
+    """
+    state = start(task, recipe, build)
+    spent = 0.0
+    found = checkpoint.load(settings.folder, name, progress)
+    if found is not None and found[1]["config"] == settings.digest:
+        state.unpack(found[1]["fit"])  # type: ignore[arg-type]  # plain containers, as packed below
+        spent = float(found[1]["seconds"])  # type: ignore[arg-type]
+        progress.note(f"resumed {name} after epoch {found[0]}")
+    already, began = state.epoch, perf_counter()
+
+    def after_epoch(state: State) -> None:
+        nonlocal began, spent
+        spent += perf_counter() - began
+        if state.epoch % settings.checkpoint_every == 0:
+            packed = {"config": settings.digest, "seconds": spent, "fit": state.pack()}
+            checkpoint.save(settings.folder, name, state.epoch, packed)
+        began = perf_counter()
+
+    fit(task, recipe, state, after_epoch=after_epoch, progress=progress)
+    return Learned(state, spent, state.epoch - already)
+
+
+def forget(settings: Settings, name: str) -> None:
+    """Remove the checkpoints of a training that is done with."""
+    checkpoint.discard(settings.folder, name)

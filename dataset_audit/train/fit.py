@@ -36,6 +36,26 @@ class Observer(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Course:
+    """What is presented and learned from, where it is not every example once in each of the recipe's epochs.
+
+    Attributes:
+        steps: Updates in all, with the schedule stretched or shortened to end at the last of them; the last epoch
+            is cut where they run out. None: as many as the recipe's epochs have.
+        rows: The rows to present in an epoch, from its number; as many in each as ``Task.rows`` has. None: those.
+        skip: Share of every batch, those with the lowest loss at their last presentation, that is only run
+            forward, without gradient, to learn its loss anew; the rest is learned from. No example is run twice.
+    """
+
+    steps: int | None = None
+    rows: Callable[[int], NDArray[np.int64]] | None = None
+    skip: float = 0.0
+
+
+ALL = Course()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """What is learned, and where.
 
@@ -51,6 +71,7 @@ class Task:
         mean: float32[C] for normalisation, as a share of 255.
         std: float32[C], likewise.
         compile: Whether to use torch.compile.
+        course: Where not every row is presented in every epoch, or learned from.
     """
 
     images: Images
@@ -63,6 +84,7 @@ class Task:
     mean: Tensor
     std: Tensor
     compile: bool = False
+    course: Course = ALL
 
 
 @dataclass
@@ -88,6 +110,7 @@ class State:
     optimiser: torch.optim.Optimizer
     history: History
     epoch: int = 0
+    last_loss: Tensor | None = None  # float32[N], of each example's last presentation; only with Course.skip
 
     def pack(self) -> dict[str, object]:
         """Return plain containers of tensors and numbers, as a checkpoint holds them."""
@@ -97,6 +120,7 @@ class State:
             "loss": list(self.history.loss),
             "accuracy": list(self.history.accuracy),
             "epoch": self.epoch,
+            "last_loss": self.last_loss,
         }
 
     def unpack(self, packed: Mapping[str, object]) -> None:
@@ -105,6 +129,8 @@ class State:
         self.optimiser.load_state_dict(packed["optimiser"])  # type: ignore[arg-type]
         self.history = History(list(packed["loss"]), list(packed["accuracy"]))  # type: ignore[call-overload]
         self.epoch = int(packed["epoch"])  # type: ignore[call-overload]
+        stored = packed.get("last_loss")
+        self.last_loss = stored if isinstance(stored, Tensor) else None
 
 
 def start(task: Task, recipe: Recipe, build: Callable[[], Network]) -> State:
@@ -136,7 +162,7 @@ def fit(
     after_epoch: Callable[[State], None] | None = None,
     progress: Progress | None = None,
 ) -> State:
-    """Train ``state`` up to ``recipe.epochs`` epochs and return it.
+    """Train ``state`` up to ``recipe.epochs`` epochs, or as far as ``task.course`` says, and return it.
 
     Every example of ``task.rows`` is presented exactly once in each epoch, augmented, in train mode; ``observe``
     sees the presentation before the update it causes. Order, crops and flips depend on (seed, epoch, index), so a
@@ -156,14 +182,28 @@ def fit(
     """
     progress = progress or Silent()
     lengths = batch_lengths(len(task.rows), recipe.batch_size)
+    course = task.course
+    steps = course.steps or recipe.epochs * len(lengths)
     features = torch.compile(state.network.features) if task.compile else state.network.features
-    wanted = np.zeros(len(task.labels), dtype=bool)
-    wanted[task.rows] = True
-    while state.epoch < recipe.epochs:
+    if course.skip and state.last_loss is None:
+        state.last_loss = torch.full((len(task.labels),), math.inf, device=task.device)
+    while state.epoch * len(lengths) < steps:
         seed_torch(task.seed, "epoch", state.epoch)
-        order = seeds.rng(task.seed, "order", state.epoch).permutation(len(task.labels))
+        order = presented(task, state.epoch)
+        these = lengths[: steps - state.epoch * len(lengths)]
         figures = _epoch(
-            _Pass(task, recipe, state, features, order[wanted[order]], lengths),
+            _Pass(
+                task=task,
+                recipe=recipe,
+                state=state,
+                features=features,
+                order=order[: sum(these)],
+                lengths=these,
+                first_step=state.epoch * len(lengths),
+                steps=steps,
+                epochs=math.ceil(steps / len(lengths)),
+                skip=course.skip,
+            ),
             observe=observe,
             progress=progress,
         )
@@ -175,7 +215,16 @@ def fit(
     return state
 
 
-@dataclass(frozen=True)
+def presented(task: Task, epoch: int) -> NDArray[np.int64]:
+    """Return int64[M], the rows of an epoch in the order they are presented: that of the full set, others left out."""
+    rows = task.rows if task.course.rows is None else task.course.rows(epoch)
+    wanted = np.zeros(len(task.labels), dtype=bool)
+    wanted[rows] = True
+    order = seeds.rng(task.seed, "order", epoch).permutation(len(task.labels))
+    return order[wanted[order]]
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Pass:
     task: Task
     recipe: Recipe
@@ -183,13 +232,17 @@ class _Pass:
     features: Callable[[Tensor], Tensor]
     order: NDArray[np.int64]
     lengths: list[int]
+    first_step: int
+    steps: int
+    epochs: int
+    skip: float
 
 
 def _epoch(one: _Pass, *, observe: Observer | None, progress: Progress) -> tuple[float, float]:
     """Run one epoch; return (mean loss, accuracy). Nothing waits for a GPU before the end."""
     task, recipe, state = one.task, one.recipe, one.state
-    network, optimiser = state.network, state.optimiser
-    network.train()
+    optimiser = state.optimiser
+    state.network.train()
     draws = augment.draw(
         task.seed, state.epoch, len(task.labels), padding=recipe.crop_padding, device=task.device
     )
@@ -197,38 +250,66 @@ def _epoch(one: _Pass, *, observe: Observer | None, progress: Progress) -> tuple
         (), dtype=torch.float64 if task.device.type == "cpu" else torch.float32, device=task.device
     )
     correct_sum = torch.zeros((), dtype=torch.int64, device=task.device)
-    step, steps = state.epoch * len(one.lengths), recipe.epochs * len(one.lengths)
-    done = 0
+    step, done, rate = one.first_step, state.epoch * len(task.rows), recipe.lr
     for indices, pixels in task.images.epoch(one.order, one.lengths):
-        rate = recipe.learning_rate(step, steps)
+        rate = recipe.learning_rate(step, one.steps)
         for group in optimiser.param_groups:
             group["lr"] = rate * group["scale"]
-        labels = task.labels[indices]
         if recipe.crop_padding or recipe.flip:
             pixels = augment.crop_and_flip(  # noqa: PLW2901 - the batch goes through stages
                 pixels, indices, draws, padding=recipe.crop_padding, flip=recipe.flip
             )
-        logits, embedding = forward(one.features, network.head, pixels, task)
-        loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-        if task.device.type == "cpu" and not math.isfinite(loss.item()):
-            raise _not_finite(state, step - state.epoch * len(one.lengths), rate, int(indices[0]))
+        said = _say(one, indices, pixels)
+        if task.device.type == "cpu" and not math.isfinite(said.loss.item()):
+            raise _not_finite(state, step - one.first_step, rate, int(indices[0]))
         if observe is not None:
-            observe(indices, logits.detach(), labels, embedding.detach())
+            observe(indices, said.logits.detach(), said.labels, said.embedding.detach())
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        said.loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         with torch.no_grad():
-            loss_sum += loss.detach() * len(indices)
-            correct_sum += (logits.argmax(1) == labels).sum()
+            loss_sum += said.loss.detach() * len(indices)
+            correct_sum += (said.logits.argmax(1) == said.labels).sum()
         step += 1
         done += len(indices)
-        progress.advance(
-            state.epoch * len(one.order) + done, epoch=f"{state.epoch + 1}/{recipe.epochs}", **_last(state)
-        )
+        progress.advance(done, epoch=f"{state.epoch + 1}/{one.epochs}", **_last(state))
     mean_loss = float(loss_sum) / len(one.order)
     if not math.isfinite(mean_loss):
-        raise _not_finite(state, None, recipe.learning_rate(step - 1, steps), None)
+        raise _not_finite(state, None, rate, None)
     return mean_loss, int(correct_sum) / len(one.order)
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What the network said of a batch, and the loss it is to learn from."""
+
+    logits: Tensor
+    labels: Tensor
+    embedding: Tensor
+    loss: Tensor
+
+
+def _say(one: _Pass, indices: Tensor, pixels: Tensor) -> _Said:
+    """Run a batch forward; with ``skip``, the part with the lowest last loss without gradient."""
+    task, head, smoothing = one.task, one.state.network.head, one.recipe.label_smoothing
+    labels, last_loss = task.labels[indices], one.state.last_loss
+    skipped = int(one.skip * len(indices))
+    if not skipped or last_loss is None or one.state.epoch == 0:  # nothing is known yet
+        logits, embedding = forward(one.features, head, pixels, task)
+        loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    else:
+        ranked = torch.argsort(last_loss[indices], stable=True)
+        easy, rest = ranked[:skipped], ranked[skipped:].sort().values
+        learned = forward(one.features, head, pixels[rest], task)
+        with torch.no_grad():
+            only_seen = forward(one.features, head, pixels[easy], task)
+        loss = functional.cross_entropy(learned[0], labels[rest], label_smoothing=smoothing)
+        place = torch.argsort(torch.cat([rest, easy]))
+        logits, embedding = (torch.cat(pair)[place] for pair in zip(learned, only_seen, strict=True))
+    if last_loss is not None:
+        with torch.no_grad():
+            last_loss[indices] = functional.cross_entropy(logits, labels, reduction="none")
+    return _Said(logits, labels, embedding, loss)
 
 
 def forward(
