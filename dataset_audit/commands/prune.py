@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_audit.errors import DataError, MismatchError, UsageError
+from dataset_audit.errors import MismatchError, UsageError
 from dataset_audit.progress import Progress
 from dataset_audit.report.document import Line, Note, Output, Report, Table, Warning
 from dataset_audit.select.budget import Keep
-from dataset_audit.select.order import Hard, tie_keys
-from dataset_audit.select.policies import BETAS, POLICIES, Candidates, Chosen, Options, auto, balanced
+from dataset_audit.select.order import Hard
+from dataset_audit.select.policies import POLICIES, Chosen, Options, auto, balanced
+from dataset_audit.select.ranking import Ranked, Wanted, betas_for, check_classes, class_name, rank, unscored
 from dataset_audit.tables import files, outputs, sidecar
 from dataset_audit.tables.manifest import COPIED, ManifestTable, Selection
-from dataset_audit.tables.scores import COLUMNS, Provenance, ScoreTable
+from dataset_audit.tables.scores import Provenance, ScoreTable
 
 RANKS_UP_TO: Final = 5_000_000  # rows; beyond, the column keep_rank is written only when asked for
 NOTABLE: Final = 2.0  # points a class share may move without a warning
-NULL_ABOVE: Final = {"first_learned": True, "last_wrong": False}  # null is beyond that end, by definition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,17 +81,6 @@ class Config:
             )
 
 
-@dataclass(frozen=True)
-class _Ranked:
-    """The rankable rows, and why every other row is not."""
-
-    rows: NDArray[np.int64]
-    candidates: Candidates
-    by: tuple[str, ...]
-    why: str
-    excluded: NDArray[np.str_]  # reason per row of the table, "" for rankable ones
-
-
 def run(config: Config, progress: Progress) -> Report:
     """Choose, write the manifest, and report what changed; or only report, with ``dry_run``.
 
@@ -112,15 +101,24 @@ def run(config: Config, progress: Progress) -> Report:
         )
     if config.dataset is not None:
         _compare(config, table)
-    excluded = _unscored(config, table)
+    excluded = unscored(table, config.scores)
     scored = int((excluded == "").sum())
     policy = auto(config.keep.count(scored) / scored) if config.policy == "auto" else config.policy
-    ranked = _rank(config, table, policy, excluded, progress)
+    ranked = rank(_wanted(config), table, policy, progress)
+    if config.embeddings is not None:
+        ranked = _embedded(config.embeddings, ranked, len(table), config.scores)
     count = config.keep.count(len(ranked.rows))
-    options = _options(config, table, 1 - count / len(ranked.rows))
+    options = Options(
+        skip=config.skip,
+        beta=config.beta,
+        strata=config.strata,
+        table=betas_for(table, config.dataset),
+        pruned=1 - count / len(ranked.rows),
+    )
     chosen = _choose(config, ranked, policy, count, options)
     selection = _selection(config, table, ranked, chosen)
-    _check_classes(config, table, ranked, chosen)
+    if not config.allow_empty_class:
+        check_classes(table, ranked.candidates.labels, chosen.kept)
     identity = _identity(config, ranked, policy, count, options)
     report = _report(config, table, ranked, selection, policy=policy, identity=identity)
     if config.dry_run:
@@ -160,157 +158,29 @@ def _refuse_untrained(config: Config, progress: Progress) -> None:
         )
 
 
-def _unscored(config: Config, table: ScoreTable) -> NDArray[np.str_]:
-    """Return per row why it cannot be ranked, "" where it can.
-
-    Raises:
-        DataError: No row can.
-    """
-    why = np.full(len(table), "", dtype="<U12")
-    if table.has("status"):
-        why[~table.equals("status", "ok")] = "unreadable"
-        why[table.equals("status", "unlabelled") | table.equals("status", "excluded")] = "unscored"
-    if table.has("presentations"):
-        why[(why == "") & (table.integers("presentations", 0) == 0)] = "unscored"
-    if (why != "").all():
-        raise DataError(f"{config.scores} has no row that can be ranked.", where=", ".join(np.unique(why)))
-    return why
-
-
-def _default_by(config: Config, table: ScoreTable, policy_name: str) -> tuple[tuple[str, ...], str]:
-    """Return the columns to rank by and, in a phrase, why."""
-    if config.by:
-        return tuple(
-            COLUMNS[name].rank_by or name if name in COLUMNS else name for name in config.by
-        ), "as asked"
-    policy = POLICIES[policy_name]
-    if policy.by and table.has(policy.by):
-        return (policy.by,), f"what {policy_name} is defined on"
-    recommended = table.provenance.recommended if table.provenance else {}
-    by = recommended.get("by")
-    if by and by != "forgetting" and table.has(str(by)):
-        agreement = recommended.get("agreement")
-        known = f", agreement {agreement:.2f}" if isinstance(agreement, int | float) else ""
-        return (str(by),), f"recommended by its recipe{known}; --by forgetting is the published ranking"
-    found = tuple(name for name in ("forgetting", "aum") if table.has(name))
-    if found:
-        return found, "never learned hardest, then margin"
-    usable = [name for name in table.names if name in COLUMNS and COLUMNS[name].hard]
-    raise UsageError(
-        f"{config.scores} has no column that ranks by default.",
-        where="columns: " + ", ".join(table.names[:50]),
-        do=f"--by {usable[0]}" if usable else "--by COLUMN --hard high|low",
+def _wanted(config: Config) -> Wanted:
+    return Wanted(
+        scores=config.scores,
+        by=config.by,
+        hard=config.hard,
+        also=("aum",) if config.drop_noisy else (),
+        nan=config.nan,
+        seed=config.seed,
     )
 
 
-def _hardness(config: Config, table: ScoreTable, name: str) -> Hard:
-    if not table.has(name):
-        from difflib import get_close_matches  # noqa: PLC0415
-
-        near = get_close_matches(name, table.names, n=1)
-        raise UsageError(
-            f"No column {name!r}" + (f"; nearest: {near[0]}." if near else "."),
-            where="columns: " + ", ".join(table.names[:50]),
-        )
-    known = table.hard(name)
-    if name in COLUMNS and COLUMNS[name].hard is None:
-        raise UsageError(f"The column {name} does not rank.", do="--by another column")
-    if known and config.hard and known != config.hard and name in COLUMNS:
-        raise UsageError(f"{name} is hard at its {known} end; --hard {config.hard} contradicts that.")
-    hard = config.hard or known
-    if hard is None:
-        raise UsageError(
-            f"Which end of {name!r} is hard is not known.", do=f"--by {name} --hard high, or --hard low"
-        )
-    return hard
-
-
-def _rank(
-    config: Config, table: ScoreTable, policy: str, excluded: NDArray[np.str_], progress: Progress
-) -> _Ranked:
-    by, why = _default_by(config, table, policy)
-    if config.by and by != config.by:
-        progress.note(
-            f"ranking by {', '.join(by)}: it puts never learned hardest, {', '.join(config.by)} does not"
-        )
-    hard = tuple(_hardness(config, table, name) for name in by)
-    n = len(table)
-    excluded = excluded.copy()
-    keys = [_known(config, table, name, end, excluded) for name, end in zip(by, hard, strict=True)]
-    needed = {*POLICIES[policy].needs, *(["aum"] if config.drop_noisy else [])}
-    columns = {
-        name: _known(config, table, name, COLUMNS[name].hard or "low", excluded)
-        for name in sorted(needed)
-        if table.has(name)
-    }
-    rows = np.flatnonzero(excluded == "")
-    if not len(rows):
-        raise DataError(
-            f"{config.scores} has no row that can be ranked.", where=", ".join(np.unique(excluded))
-        )
-    candidates = Candidates(
-        keys=tuple(key[rows] for key in keys),
-        hard=hard,
-        tie=tie_keys(config.seed, table.uid_words(), table.integers("index"))[rows],
-        labels=(table.integers("label") if table.has("label") else np.full(n, -1))[rows],
-        columns={name: values[rows] for name, values in columns.items()},
-        embeddings=_embeddings(config, n, rows),
-    )
-    if len(rows) > 1 and candidates.keys[0].min() == candidates.keys[0].max():
-        progress.warn("W-ties", f"every row has the same {by[0]}: what follows it decides the ranking")
-    return _Ranked(rows, candidates, by, why, excluded)
-
-
-def _known(
-    config: Config, table: ScoreTable, name: str, end: Hard, excluded: NDArray[np.str_]
-) -> NDArray[np.float64]:
-    """Return a column, float64[N], finite in every row that is not excluded; with ``--nan drop`` excludes more."""
-    values = table.floats(name)
-    if name in NULL_ABOVE:
-        values = _beyond(values, np.isnan(values), "high" if NULL_ABOVE[name] else "low")
-    unknown = ~np.isfinite(values) & (excluded == "")
-    if not unknown.any():
-        return values
-    if config.nan == "refuse":
-        first = ", ".join(map(str, np.flatnonzero(unknown)[:5]))
-        raise DataError(
-            f"{name} is null, NaN or infinite in {unknown.sum():,} rows that could be ranked.",
-            where=f"{config.scores}, rows {first}",
-            do="--nan hardest, or --nan drop",
-        )
-    if config.nan == "drop":
-        excluded[unknown] = "unscored"
-        return values
-    return _beyond(values, unknown, end)
-
-
-def _beyond(values: NDArray[np.float64], where: NDArray[np.bool_], end: Hard) -> NDArray[np.float64]:
-    """Return ``values`` with the next number past one end of the finite ones put at ``where``.
-
-    Not infinity: strata of equal width need a finite range.
-    """
-    finite = values[np.isfinite(values)]
-    if not len(finite):
-        return np.where(where, 0.0, values)
-    edge = np.nextafter(finite.max(), np.inf) if end == "high" else np.nextafter(finite.min(), -np.inf)
-    return np.where(where, edge, values)
-
-
-def _embeddings(config: Config, n: int, rows: NDArray[np.int64]) -> NDArray[np.float64] | None:
-    if config.embeddings is None:
-        return None
+def _embedded(file: Path, ranked: Ranked, n: int, scores: Path) -> Ranked:
     from dataset_audit.tables.vectors import read_vectors  # noqa: PLC0415
 
-    vectors = read_vectors(config.embeddings)
+    vectors = read_vectors(file)
     if len(vectors) != n:
         raise MismatchError(
-            f"{config.embeddings} has {len(vectors):,} rows, {config.scores} has {n:,}.",
-            do="one vector per example",
+            f"{file} has {len(vectors):,} rows, {scores} has {n:,}.", do="one vector per example"
         )
-    return vectors[rows]
+    return replace(ranked, candidates=replace(ranked.candidates, embeddings=vectors[ranked.rows]))
 
 
-def _choose(config: Config, ranked: _Ranked, policy_name: str, count: int, options: Options) -> Chosen:
+def _choose(config: Config, ranked: Ranked, policy_name: str, count: int, options: Options) -> Chosen:
     policy, candidates = POLICIES[policy_name], ranked.candidates
     left = np.arange(len(candidates))
     noisy = np.zeros(len(candidates), dtype=bool)
@@ -340,20 +210,7 @@ def _choose(config: Config, ranked: _Ranked, policy_name: str, count: int, optio
     return Chosen(left[chosen.kept], reason, stratum)
 
 
-def _options(config: Config, table: ScoreTable, pruned: float) -> Options:
-    """Return what the policy is told; ccs's published cutoffs go by the data set's name, CIFAR-10's otherwise."""
-    spec = config.dataset or (table.provenance.spec if table.provenance else "")
-    name = Path(spec).name.replace("-", "").lower()
-    return Options(
-        skip=config.skip,
-        beta=config.beta,
-        strata=config.strata,
-        table=name if name in BETAS else "cifar10",
-        pruned=pruned,
-    )
-
-
-def _selection(config: Config, table: ScoreTable, ranked: _Ranked, chosen: Chosen) -> Selection:
+def _selection(config: Config, table: ScoreTable, ranked: Ranked, chosen: Chosen) -> Selection:
     n = len(table)
     keep = np.zeros(n, dtype=bool)
     kept_rows = ranked.rows[chosen.kept]
@@ -378,31 +235,7 @@ def _selection(config: Config, table: ScoreTable, ranked: _Ranked, chosen: Chose
     )
 
 
-def _check_classes(config: Config, table: ScoreTable, ranked: _Ranked, chosen: Chosen) -> None:
-    labels = ranked.candidates.labels
-    emptied = sorted(
-        set(np.unique(labels[labels >= 0]).tolist()) - set(np.unique(labels[chosen.kept]).tolist())
-    )
-    if emptied and not config.allow_empty_class:
-        names = ", ".join(_class_name(table, label) for label in emptied[:5]) + (
-            " ..." if len(emptied) > 5 else ""
-        )
-        raise UsageError(
-            f"keep {len(chosen.kept):,} of {len(labels):,} would empty {len(emptied)} "
-            f"class{'es' * (len(emptied) > 1)}: {names}.",
-            do="a larger --keep, --balance, or --allow-empty-class",
-            id="E-class-empty",
-        )
-
-
-def _class_name(table: ScoreTable, label: int) -> str:
-    names = table.provenance.class_names if table.provenance else ()
-    return names[label] if 0 <= label < len(names) else str(label)
-
-
-def _identity(
-    config: Config, ranked: _Ranked, policy: str, count: int, options: Options
-) -> dict[str, object]:
+def _identity(config: Config, ranked: Ranked, policy: str, count: int, options: Options) -> dict[str, object]:
     return {
         "scores_sha256": files.sha256_file(config.scores),
         "keep": config.keep.text,
@@ -452,7 +285,7 @@ def _compare(config: Config, table: ScoreTable) -> None:
 def _report(
     config: Config,
     table: ScoreTable,
-    ranked: _Ranked,
+    ranked: Ranked,
     selection: Selection,
     *,
     policy: str,
@@ -509,7 +342,7 @@ def _report(
     )
 
 
-def _boundary(ranked: _Ranked, keep: NDArray[np.bool_]) -> tuple[Line, ...]:
+def _boundary(ranked: Ranked, keep: NDArray[np.bool_]) -> tuple[Line, ...]:
     """Return how many examples tie on the first key where the cut falls, if any do."""
     key, kept = ranked.candidates.keys[0], keep[ranked.rows]
     if kept.all():
@@ -530,7 +363,7 @@ def _boundary(ranked: _Ranked, keep: NDArray[np.bool_]) -> tuple[Line, ...]:
     )
 
 
-def _classes(table: ScoreTable, ranked: _Ranked, keep: NDArray[np.bool_]) -> tuple[Table | None, float]:
+def _classes(table: ScoreTable, ranked: Ranked, keep: NDArray[np.bool_]) -> tuple[Table | None, float]:
     """Return class shares before and after, the least kept class first, and the largest move in points."""
     labels, kept = ranked.candidates.labels, keep[ranked.rows]
     if (labels < 0).all():
@@ -545,7 +378,7 @@ def _classes(table: ScoreTable, ranked: _Ranked, keep: NDArray[np.bool_]) -> tup
         largest = max(largest, abs(after - before))
         part = 100 * stays / size
         cells = (
-            _class_name(table, label), f"{before:.1f} %", f"{after:.1f} %", f"{after - before:+.1f}", f"{part:.1f} %",
+            class_name(table, label), f"{before:.1f} %", f"{after:.1f} %", f"{after - before:+.1f}", f"{part:.1f} %",
         )  # fmt: skip
         rows.append((part, cells))
     rows.sort(key=lambda row: row[0])

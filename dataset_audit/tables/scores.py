@@ -358,6 +358,19 @@ class ScoreTable:
         found: NDArray[np.bool_] = column.to_numpy(zero_copy_only=False)
         return found
 
+    def per_run(self, name: str) -> NDArray[np.float64]:
+        """Return the scores of each run, float64[N, R] in the order of the seeds, NaN for null.
+
+        Raises:
+            UsageError: The table was written without per-run columns, or has no such score.
+        """
+        column = f"{name}_runs"
+        if column not in self.data.column_names:
+            raise UsageError(f"There is no column {column!r}.", do="audit forgetting --per-run")
+        lists = self.data[column].combine_chunks()
+        values = lists.flatten().cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return np.asarray(values, np.float64).reshape(len(self), -1)
+
     def strings(self, name: str) -> list[str | None]:
         """Return a text column."""
         texts: list[str | None] = _cast(self.data, name, pa.string()).to_pylist()
