@@ -22,27 +22,56 @@ Truth = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """A ranking laid out once: rows from the most suspicious down, and where blocks of equal values begin.
+    """A ranking laid out once beside the truth, so that redrawn examples need no sorting.
+
+    Rows stand from the most suspicious down, in B blocks of equal values; B = N without ties. Only the blocks that hold
+    a wrong label matter to the figures, and there are fewer of them.
 
     Attributes:
-        rows: int64[N], descending by value.
-        starts: int64[B], positions in ``rows`` at which the blocks begin; B = N without ties.
+        rows: int64[N], by falling value.
+        starts: int64[B], positions in ``rows`` at which the blocks begin.
+        wrong: int64[M], the rows whose label is wrong, in the same order.
+        firsts: int64[W], positions in ``wrong`` at which the blocks begin that hold any.
+        held: int64[W], those blocks.
     """
 
     rows: NDArray[np.int64]
     starts: NDArray[np.int64]
+    wrong: NDArray[np.int64]
+    firsts: NDArray[np.int64]
+    held: NDArray[np.int64]
 
     @staticmethod
-    def of(values: Floats) -> Order:
-        """Return the order of float64[N], high is suspicious, without NaN."""
-        rows = np.argsort(-values, kind="stable")
-        ordered = values[rows]
-        return Order(rows, np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])))
+    def of(values: Floats, truth: Truth) -> Order:
+        """Return the order of some examples.
 
-    def blocks(self, weights: Floats) -> Floats:
-        """Return the sum of float64[N] (by row) over each block, float64[B]."""
-        ordered = weights[self.rows]
-        return ordered if len(self.starts) == len(self.rows) else np.add.reduceat(ordered, self.starts)
+        Args:
+            values: float64[N], high is suspicious, without NaN; N at least one.
+            truth: bool[N], where the label is wrong.
+        """
+        rows = np.argsort(-values, kind="stable")
+        ordered, wrong = values[rows], np.flatnonzero(truth[rows])
+        begins = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+        block = (np.cumsum(begins) - 1)[wrong]
+        held, firsts = np.unique(block, return_index=True)
+        return Order(rows, np.flatnonzero(begins), rows[wrong], firsts, held)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def every(self, weights: Floats) -> Floats:
+        """Return the weight of each block, float64[B]."""
+        return _summed(weights[self.rows], self.starts)
+
+    def found(self, weights: Floats) -> Floats:
+        """Return the weight of the wrong labels in each block that holds any, float64[W]."""
+        return _summed(weights[self.wrong], self.firsts)
+
+
+def _summed(values: Floats, starts: NDArray[np.int64]) -> Floats:
+    if len(starts) == len(values):
+        return values
+    return np.asarray(np.add.reduceat(values, starts), np.float64)
 
 
 @dataclass(frozen=True)
@@ -62,43 +91,51 @@ class Figures:
     precision_at_k: float
 
 
-def figures(order: Order, truth: Truth, weights: Floats | None = None) -> Figures:
+def figures(order: Order, weights: Floats | None = None) -> Figures:
     """Return the three figures of a ranking.
 
     Args:
-        order: The ranking.
-        truth: bool[N], where the label is wrong.
+        order: The ranking and the truth.
         weights: float64[N], how often each example counts; once if not given.
     """
-    counted = np.ones(len(truth)) if weights is None else weights
-    wrong, every = order.blocks(counted * truth), order.blocks(counted)
-    found, taken = np.cumsum(wrong), np.cumsum(every)
-    total, right = float(found[-1]), float(taken[-1] - found[-1])
+    counted = np.ones(len(order)) if weights is None else weights
+    every, wrong = order.every(counted), order.found(counted)
+    reached, hits = np.cumsum(every), np.cumsum(wrong)
+    total = float(hits[-1]) if len(hits) else 0.0
     if total == 0:
         return Figures(nan, nan, nan)
-    precision = np.divide(found, taken, out=np.zeros_like(found), where=taken > 0)
-    ap = float(wrong @ precision) / total
-    above = found - wrong / 2
-    auroc = float((every - wrong) @ above) / (total * right) if right else nan
-    return Figures(auroc, ap, float(_hits(found, taken, np.array([total]))[0]) / total)
+    taken, right = reached[order.held], float(reached[-1]) - total
+    precision = hits / np.maximum(taken, 1e-300)  # a block that was not drawn has weight 0 in the sum
+    beside = every[order.held] - wrong
+    below = right - (taken - hits) + beside / 2
+    auroc = float(wrong @ below) / (total * right) if right else nan
+    at_k = float(_hits(order, reached, hits, np.array([total]))[0]) / total
+    return Figures(auroc, float(wrong @ precision) / total, at_k)
 
 
-def precision_at(order: Order, truth: Truth, counts: NDArray[np.int64]) -> Floats:
+def precision_at(order: Order, counts: NDArray[np.int64]) -> Floats:
     """Return the share of wrong labels among the first k, float64[K]; of a divided block of ties the expected part.
 
     Args:
-        order: The ranking.
-        truth: bool[N].
+        order: The ranking and the truth.
         counts: int64[K], each in [1, N].
     """
-    ones = np.ones(len(truth))
-    found, taken = np.cumsum(order.blocks(ones * truth)), np.cumsum(order.blocks(ones))
-    return _hits(found, taken, counts.astype(np.float64)) / counts
+    ones = np.ones(len(order))
+    found = _hits(
+        order, np.cumsum(order.every(ones)), np.cumsum(order.found(ones)), counts.astype(np.float64)
+    )
+    return found / counts
 
 
-def _hits(found: Floats, taken: Floats, counts: Floats) -> Floats:
-    """Return how many wrong labels stand among the first k: linear within a block, which is the expectation."""
-    return np.interp(counts, np.concatenate([[0.0], taken]), np.concatenate([[0.0], found]))
+def _hits(order: Order, reached: Floats, hits: Floats, counts: Floats) -> Floats:
+    """Return how many wrong labels stand among the first k, float64[K]: linear within a block, the expectation."""
+    block = np.searchsorted(reached, counts)  # the block that the k-th example stands in
+    before = np.concatenate([[0.0], hits])
+    held = np.searchsorted(order.held, block)
+    inside = np.append(order.held, -1)[held] == block
+    start = np.where(block > 0, reached[block - 1], 0.0)
+    part = (counts - start) / np.maximum(reached[block] - start, 1e-300)
+    return before[held] + np.where(inside, np.append(np.diff(before), 0.0)[held] * part, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +164,7 @@ class Redrawn:
         return float(low), float(high)
 
 
-def redraw(orders: Mapping[str, Order], truth: Truth, seed: int, *, draws: int = DRAWS) -> Redrawn:
+def redraw(orders: Mapping[str, Order], seed: int, *, draws: int = DRAWS) -> Redrawn:
     """Return the figures of every ranking on examples redrawn with replacement.
 
     A redrawn example counts as often as it was drawn, so no ranking is sorted again. The interval is for "other
@@ -135,26 +172,25 @@ def redraw(orders: Mapping[str, Order], truth: Truth, seed: int, *, draws: int =
 
     Args:
         orders: By name, of the same N examples.
-        truth: bool[N].
         seed: Of the draws.
         draws: How many.
 
     Source: Efron 1979.
     """
-    rng, n = seeds.rng(seed, "noise-bootstrap"), len(truth)
+    rng, n = seeds.rng(seed, "noise-bootstrap"), len(next(iter(orders.values())))
     values = np.empty((draws, len(orders), len(FIGURES)))
     for draw in range(draws):
         weights = np.bincount(rng.integers(0, n, n), minlength=n).astype(np.float64)
         for place, order in enumerate(orders.values()):
-            one = figures(order, truth, weights)
+            one = figures(order, weights)
             values[draw, place] = one.auroc, one.average_precision, one.precision_at_k
     return Redrawn(tuple(orders), values)
 
 
-def permuted(order: Order, truth: Truth, seed: int, *, permutations: int = PERMUTATIONS) -> list[float]:
-    """Return the AUROC against permuted truths: a control that must stand at one half."""
+def permuted(values: Floats, truth: Truth, seed: int, *, permutations: int = PERMUTATIONS) -> list[float]:
+    """Return the AUROC of float64[N] against permuted truths: a control that must stand at one half."""
     rng = seeds.rng(seed, "permuted-truth")
-    return [figures(order, rng.permutation(truth)).auroc for _ in range(permutations)]
+    return [figures(Order.of(values, rng.permutation(truth))).auroc for _ in range(permutations)]
 
 
 @dataclass(frozen=True)
@@ -174,7 +210,7 @@ def by_class(values: Floats, truth: Truth, labels: NDArray[np.int64]) -> list[Of
         mine = labels == label
         made.append(
             OfClass(
-                label, int(mine.sum()), int(truth[mine].sum()), figures(Order.of(values[mine]), truth[mine])
+                label, int(mine.sum()), int(truth[mine].sum()), figures(Order.of(values[mine], truth[mine]))
             )
         )
     return made

@@ -28,7 +28,7 @@ def self_confidence(probabilities: Probabilities, labels: Labels) -> NDArray[np.
 
     Source: Northcutt et al. 2021.
     """
-    return probabilities[np.arange(len(labels)), labels]
+    return np.asarray(probabilities[np.arange(len(labels)), labels], np.float64)
 
 
 def normalised_margin(probabilities: Probabilities, labels: Labels) -> NDArray[np.float64]:
@@ -42,7 +42,8 @@ def normalised_margin(probabilities: Probabilities, labels: Labels) -> NDArray[n
     """
     others = probabilities.copy()
     others[np.arange(len(labels)), labels] = -np.inf
-    return (self_confidence(probabilities, labels) - others.max(axis=1) + 1) / 2
+    likeliest: NDArray[np.float64] = others.max(axis=1)
+    return (self_confidence(probabilities, labels) - likeliest + 1) / 2
 
 
 def confidence_weighted_entropy(probabilities: Probabilities, labels: Labels) -> NDArray[np.float64]:

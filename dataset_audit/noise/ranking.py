@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dataset_audit.select.order import Hard, hard_first
+from dataset_audit.select.ranking import NULL_ABOVE
 from dataset_audit.stats.agreement import ranks
-
-NULL: Final[dict[str, Hard]] = {
-    "first_learned": "high",
-    "last_wrong": "low",
-}  # null is beyond that end, by definition
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +62,8 @@ def suspect_high(name: str, values: NDArray[np.float64], hard: Hard) -> NDArray[
         hard: Which end is hard.
     """
     turned = hard_first(values, hard)
-    end = NULL.get(name)
     known = turned[np.isfinite(turned)]
-    if end is None or not len(known):
+    if name not in NULL_ABOVE or not len(known):
         return turned
-    beyond = known.max() + 1 if end == hard else known.min() - 1
+    beyond = known.max() + 1 if NULL_ABOVE[name] == (hard == "high") else known.min() - 1
     return np.where(np.isnan(turned), beyond, turned)
