@@ -15,7 +15,17 @@ import typer.core
 
 from dataset_audit.cli import names, settings
 from dataset_audit.cli.failures import installed
-from dataset_audit.cli.options import BIAS, FORGETTING, OUTPUT, PRUNE, TRANSFER, Option, Section, options_of
+from dataset_audit.cli.options import (
+    BIAS,
+    FORGETTING,
+    NOISE,
+    OUTPUT,
+    PRUNE,
+    TRANSFER,
+    Option,
+    Section,
+    options_of,
+)
 from dataset_audit.cli.settings import Raw, Settings
 from dataset_audit.cli.streams import Look
 from dataset_audit.errors import UsageError
@@ -75,6 +85,12 @@ def _transfer(told: Mapping[str, object], progress: Progress) -> Report:
     return transfer.run(transfer.Config(**told), progress)  # type: ignore[arg-type]
 
 
+def _noise(told: Mapping[str, object], progress: Progress) -> Report:
+    from dataset_audit.commands import noise  # noqa: PLC0415
+
+    return noise.run(noise.Config(**told), progress)  # type: ignore[arg-type]
+
+
 COMMANDS: dict[str, Command] = {
     "forgetting": Command(
         about="Score every example by how it is learned and forgotten.",
@@ -116,6 +132,16 @@ COMMANDS: dict[str, Command] = {
         examples=(
             "audit transfer photos/a photos/b",
             "audit transfer a/ b/ c/ --classes car,person --per-source 2000",
+        ),
+    ),
+    "noise": Command(
+        about="Rank the labels that are probably wrong.",
+        sections=NOISE,
+        run=_noise,
+        examples=(
+            "audit noise",
+            "audit noise photos.parquet --clean-labels checked.csv --charts charts",
+            "audit noise --threshold-samples --fail-above 5%",
         ),
     ),
 }

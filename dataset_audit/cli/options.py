@@ -373,6 +373,69 @@ TRANSFER: Sequence[Section] = (
 )  # fmt: skip
 
 
+NOISE: Sequence[Section] = (
+    Section(
+        title="What is ranked",
+        options=(
+            Option(flags=(), argument="scores", metavar="SCORES", parse=values.path, default="scores.parquet",
+                   help="table of scores: audit's or anybody's with index and a number"),
+            _option("--by", metavar="COLUMN[,COLUMN]", parse=values.names, complete=names.scores,
+                    default="aum,el2n_mean", help="scores to rank by; of several the mean of their ranks"),
+            _option("--hard", metavar="high|low", parse=values.one_of("high", "low"),
+                    help="which end of a foreign column is suspicious"),
+            _option("--top", metavar="N", parse=values.whole, default="10", help="most suspicious examples to list"),
+            _option("--out", "-o", metavar="FILE", parse=values.output, default="noise.parquet",
+                    help="table to write"),
+            _option("--charts", metavar="DIR", parse=values.path, default="none",
+                    help="the 50 most suspicious, precision, confusions, margins as SVG, PNG and CSV"),
+            _option("--strict", help="refuse a table without its sidecar"),
+            SEED,
+        ),
+    ),
+    Section(
+        title="What is known beside the scores",
+        options=(
+            _option("--clean-labels", metavar="FILE", parse=values.path,
+                    help="known labels: Parquet, CSV, .npy, .npz, .txt; measures every score"),
+            _option("--clean-column", metavar="NAME", help="its column", default="clean_label, clean, label"),
+            _option("--predictions", metavar="FILE", parse=values.path,
+                    help="probabilities float[N, C] of networks that were not trained on the row"),
+        ),
+    ),
+    Section(
+        title="A threshold (trains twice)",
+        options=(
+            _option("--threshold-samples", no="--no-threshold-samples", default="no",
+                    help="give some examples a label that is surely wrong and flag what looks like them"),
+            _option("--percentile", metavar="P", parse=values.number, default="99",
+                    help="of their AUM, below which an example is flagged"),
+            _option("--fail-above", metavar="SHARE", parse=values.share, default="none",
+                    help="exit with 1 when a larger share is flagged"),
+            _option("--dataset", metavar="SPEC", help="where the images are now",
+                    default="as the scores name it"),
+            DATA_ROOT,
+        ),
+    ),
+    Section(
+        title="Machine",
+        options=(
+            _option("--device", metavar="auto|cpu|cuda[:n]", default="auto", variable="AUDIT_DEVICE",
+                    help="where to train"),
+            _option("--workers", metavar="N", parse=values.whole, default="one per core", variable="AUDIT_WORKERS",
+                    help="threads that decode images"),
+            _option("--memory", metavar="SIZE", parse=values.memory, default="40% of what is free",
+                    variable="AUDIT_MEMORY", help="that images may fill"),
+            _option("--allocator", no="--no-allocator", default="yes", help="tune malloc for training on a CPU"),
+            _option("--checkpoint-dir", metavar="DIR", parse=values.path, default=".<out>.runs",
+                    help="for unfinished work"),
+            _option("--checkpoint-every", metavar="N", parse=values.whole, default="1", help="epochs"),
+            DRY_RUN,
+            FORCE,
+        ),
+    ),
+)  # fmt: skip
+
+
 def options_of(sections: Sequence[Section]) -> dict[str, Option]:
     """Return the options of some sections by name, in order."""
     return {option.name: option for section in sections for option in section.options}
