@@ -17,6 +17,7 @@ from dataset_audit.cli import names, settings
 from dataset_audit.cli.failures import installed
 from dataset_audit.cli.options import (
     BIAS,
+    EVALUATE,
     FORGETTING,
     NOISE,
     OUTPUT,
@@ -79,6 +80,12 @@ def _bias(told: Mapping[str, object], progress: Progress) -> Report:
     return bias.run(bias.Config(**told), progress)  # type: ignore[arg-type]
 
 
+def _evaluate(told: Mapping[str, object], progress: Progress) -> Report:
+    from dataset_audit.commands import evaluate  # noqa: PLC0415
+
+    return evaluate.run(evaluate.Config(**told), progress)  # type: ignore[arg-type]
+
+
 def _transfer(told: Mapping[str, object], progress: Progress) -> Report:
     from dataset_audit.commands import transfer  # noqa: PLC0415
 
@@ -111,6 +118,16 @@ COMMANDS: dict[str, Command] = {
             "audit prune",
             "audit prune photos.parquet --keep 30% --policy ccs --balance",
             "audit prune theirs.parquet --by their_score --hard high --keep 5000",
+        ),
+    ),
+    "evaluate": Command(
+        about="Train on what is kept and on random subsets; say whether it pays.",
+        sections=EVALUATE,
+        run=_evaluate,
+        examples=(
+            "audit evaluate manifest.parquet --test photos-test/",
+            "audit evaluate --scores scores.parquet --keep 0.7,0.3 --policies hardest,ccs",
+            "audit evaluate --scores scores.parquet --arms full,random,rs2 --tune 8 --seeds 5",
         ),
     ),
     "bias": Command(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataset_audit.report.document import Line, Note, Report
 
 _Rows = tuple[list[tuple[str, ...]], str]  # name and what is known about it; a sentence below
-KINDS = ("datasets", "recipes", "models", "scores", "policies", "probes", "controls", "ablations")
+KINDS = ("datasets", "recipes", "models", "scores", "policies", "arms", "probes", "controls", "ablations")
 
 
 def listing(kind: str) -> Report:
@@ -67,6 +67,13 @@ def _policies() -> _Rows:
     return rows, "auto chooses by the share kept"
 
 
+def _arms() -> _Rows:
+    from dataset_audit.evaluate.arms import ARMS  # noqa: PLC0415 - NumPy
+
+    rows: list[tuple[str, ...]] = [(name, arm.about) for name, arm in ARMS.items()]
+    return rows, "audit evaluate --arms NAME,NAME; kept, curve and selective have options of their own"
+
+
 def _probes() -> _Rows:
     from dataset_audit.probes.registry import PROBES  # noqa: PLC0415 - NumPy
 
@@ -96,6 +103,7 @@ _LISTS = {
     "models": _models,
     "scores": _scores,
     "policies": _policies,
+    "arms": _arms,
     "probes": _probes,
     "controls": _controls,
     "ablations": _ablations,
@@ -120,6 +128,11 @@ def scores() -> list[str]:
 def policies() -> list[str]:
     """Return the names of policies, for completion."""
     return ["auto", *(row[0] for row in _policies()[0])]
+
+
+def arms() -> list[str]:
+    """Return the names of arms that can be asked for, for completion."""
+    return [row[0] for row in _arms()[0] if row[0] not in {"kept", "curve", "selective"}]
 
 
 def probes() -> list[str]:

@@ -156,6 +156,16 @@ def keep(_flag: str, text: str) -> object:
     return Keep.parse(text)
 
 
+def keeps(flag: str, text: str) -> tuple[object, ...]:
+    """Return Keeps separated by commas."""
+    return tuple(keep(flag, part.strip()) for part in text.split(","))
+
+
+def shares(flag: str, text: str) -> tuple[float, ...]:
+    """Return shares separated by commas; ``none`` is none at all."""
+    return () if text == "none" else tuple(share(flag, part.strip()) for part in text.split(","))
+
+
 def policy(flag: str, text: str) -> object:
     """Return the name of a policy, or ``auto``."""
     from dataset_audit.select.policies import POLICIES  # noqa: PLC0415 - NumPy

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dataset_audit.commands.forgetting.config import Config
 from dataset_audit.errors import DataError, UsageError
 from dataset_audit.progress import Progress
+from dataset_audit.train.defaults import default_choice, model_for
 from dataset_audit.train.models import check_known
 from dataset_audit.train.recipes import Recipe, agreement, recipe
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from dataset_audit.train.batches import Images
 
 ENOUGH_EPOCHS = 30  # a shorter run has too few forgetting events to rank by
-SMALL = 96  # pixels; the CIFAR protocol is meant for images up to about this size
 
 
 @dataclass(frozen=True)
@@ -130,20 +130,6 @@ def _excluded(dataset: ImageDataset, patterns: tuple[str, ...]) -> NDArray[np.bo
     return found
 
 
-def default_choice(size: tuple[int, int], channels: int, *, gpu: bool) -> tuple[str, str]:
-    """Return the (recipe, model) used when none is named.
-
-    MNIST-like images get Toneva's MNIST protocol, other grey ones a short run without augmentation. Colour images
-    get the full CIFAR protocol on a GPU and the short one with the small network on a CPU, where the full one
-    would take days.
-    """
-    if channels == 1:
-        return ("toneva-mnist", "mnist-net") if size == (28, 28) else ("fast-plain", "small")
-    if not gpu:
-        return "fast", "small"
-    return ("toneva-cifar", "resnet18") if max(size) <= SMALL else ("fast", "timm/resnet18")
-
-
 def resolve(
     config: Config, opened: Opened, device: torch.device, precision: Literal["bf16", "fp32"]
 ) -> Resolved:
@@ -157,7 +143,7 @@ def resolve(
     if not config.augment:
         chosen = recipe(chosen.name, {**config.overrides, "crop_padding": "0", "flip": "false"})
     model = config.model or (
-        names[1] if config.recipe in {None, names[0]} else _model_for(chosen.name, names[1])
+        names[1] if config.recipe in {None, names[0]} else model_for(chosen.name, names[1])
     )
     check_known(model)
     beyond = [epoch for epoch in config.el2n_epochs if epoch > chosen.epochs]
@@ -192,12 +178,3 @@ def resolve(
         identity,
         {"by": by, **agreement(chosen.name, model, chosen.epochs)},
     )
-
-
-def _model_for(recipe_name: str, otherwise: str) -> str:
-    return {
-        "toneva-cifar": "resnet18",
-        "toneva-mnist": "mnist-net",
-        "fast": "small",
-        "fast-plain": "small",
-    }.get(recipe_name, otherwise)

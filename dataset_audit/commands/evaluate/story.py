@@ -1,0 +1,440 @@
+"""The command from beginning to end: read, compare, plan, train every arm, test, compare, write, report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataset_audit.commands.evaluate.choices import Resolved, Subsets, identity, jobs, resolve
+from dataset_audit.commands.evaluate.config import Config
+from dataset_audit.commands.evaluate.data import Data, open_test, open_training, read
+from dataset_audit.commands.evaluate.findings import Done, Findings
+from dataset_audit.commands.evaluate.said import items
+from dataset_audit.commands.evaluate.tables import Tables, read_tables
+from dataset_audit.errors import GateFailed
+from dataset_audit.evaluate.arms import Job
+from dataset_audit.progress import Progress
+from dataset_audit.report import charts as drawing
+from dataset_audit.report.document import Line, Note, Output, Report
+from dataset_audit.tables import files, outputs, sidecar
+from dataset_audit.tables.evaluation import EvaluationTable
+from dataset_audit.tables.scores import Provenance
+
+if TYPE_CHECKING:
+    from dataset_audit.evaluate.experiment import Bench, Outcome
+    from dataset_audit.runs import Settings
+
+BYTES_PER_TRAINING = (
+    5_000_000  # of its shard and two checkpoints of a small network, for the check of free space
+)
+
+
+def run(config: Config, progress: Progress) -> Report:
+    """Train every arm with every seed, compare them, write the table; or say what would be done, with ``dry_run``.
+
+    Resumes an interrupted call of the same configuration at the epoch of the training it was in, and does nothing
+    when the finished table is there.
+
+    Raises:
+        UsageError: The request contradicts itself, its inputs, or an existing output.
+        MismatchError: The data set is not the one the table was made for.
+        DataError: A table is damaged, an arm diverged, too many images are unreadable.
+        EnvironmentProblem: Device, disk or memory.
+    """
+    files.check_writable(config.out)
+    if config.charts is not None:
+        drawing.available()
+    tables = read_tables(config)
+    dataset = open_training(config, tables)
+    opened = dataset, open_test(config, dataset, tables)
+    from dataset_audit.train import device as machine  # noqa: PLC0415 - torch
+
+    device = machine.choose_device(config.device)
+    machine.prepare(device, allocator=config.allocator)
+    with nullcontext() if config.dry_run else files.locked(config.out):
+        if not config.dry_run:
+            files.sweep(config.out, sidecar.sidecar_path(config.out))
+        data = read(config, tables, opened, device, progress)
+        resolved = resolve(config, tables, data, (device, machine.choose_precision(config.precision, device)))
+        height, width = data.images.size
+        machine.suit_threads(resolved.recipe.batch_size * height * width)
+        subsets = Subsets(config, tables, data, resolved, progress)
+        planned = jobs(config, data, resolved, subsets)
+        asked = identity(config, data, resolved, planned)
+        folder = (config.checkpoint_dir or config.out.parent) / f".{config.out.name}.runs"
+        standing = outputs.standing(config.out, "evaluation", asked, force=config.force)
+        bench = _bench(config, data, resolved)
+        progress.plan(_plan(config, data, resolved, (bench, planned), folder))
+        if config.dry_run:
+            return Report("evaluate", f"plan for {dataset.spec}", summary={"plan": asked})
+        if standing == "finished":
+            outputs.release(folder, asked)
+            return _nothing_to_do(config)
+        files.check_writable(config.out, need_bytes=len(planned) * BYTES_PER_TRAINING)
+        outputs.bind(folder, asked, force=config.force)
+        began = monotonic()
+        work = _Work(config, data, bench, _settings(config, asked, folder), progress)
+        done = work.all(planned)
+        report = _write(
+            config,
+            (tables, data, resolved),
+            _findings(config, tables, data, resolved, done),
+            asked,
+            (subsets.by, work.trained_epochs, monotonic() - began),
+        )
+        outputs.release(folder, asked)
+    return report
+
+
+def _nothing_to_do(config: Config) -> Report:
+    return Report(
+        "evaluate",
+        f"{config.out} is up to date",
+        items=(
+            Note(
+                "nothing to do: the finished table has these inputs and options"
+                + "; --force trains again and draws the charts" * (config.charts is not None)
+            ),
+        ),
+        summary={"nothing_to_do": True},
+    )
+
+
+def _settings(config: Config, asked: dict[str, object], folder: Path) -> Settings:
+    from dataset_audit.runs import Settings  # noqa: PLC0415
+
+    return Settings(folder=folder, digest=outputs.digest(asked), checkpoint_every=config.checkpoint_every)
+
+
+def _bench(config: Config, data: Data, resolved: Resolved) -> Bench:
+    import torch  # noqa: PLC0415
+
+    from dataset_audit.evaluate.experiment import Bench  # noqa: PLC0415
+    from dataset_audit.train.fit import Task  # noqa: PLC0415
+    from dataset_audit.train.hold import statistics  # noqa: PLC0415
+    from dataset_audit.train.models import build  # noqa: PLC0415
+
+    images, chosen, device = data.images, resolved.recipe, resolved.device
+    if len(chosen.mean) == images.channels:
+        mean, std = torch.tensor(chosen.mean), torch.tensor(chosen.std)
+    else:
+        mean, std = statistics(images, data.rows)
+    classes = len(data.class_names)
+    task = Task(
+        images=images,
+        labels=torch.from_numpy(data.labels).to(device),
+        rows=data.rows,
+        classes=classes,
+        seed=resolved.seeds[0],
+        device=device,
+        precision=resolved.precision,
+        mean=mean.to(device),
+        std=std.to(device),
+        compile=config.compile,
+    )
+    return Bench(
+        task=task,
+        test=data.test,
+        test_rows=data.test_rows,
+        test_labels=data.test_labels,
+        recipe=chosen,
+        budget=config.budget,
+        build=lambda: build(
+            resolved.model, classes=classes, channels=images.channels, image_size=max(images.size)
+        ),
+    )
+
+
+def _plan(
+    config: Config, data: Data, resolved: Resolved, work: tuple[Bench, Sequence[Job]], folder: Path
+) -> list[str]:
+    from dataset_audit.evaluate.experiment import presentations  # noqa: PLC0415
+    from dataset_audit.train.device import describe  # noqa: PLC0415
+
+    bench, planned = work
+    chosen = resolved.recipe
+    changed = "".join(f" {key}*={value}" for key, value in config.overrides.items())
+    total = sum(presentations(bench, job) for job in planned)
+    sizes = ", ".join(f"{count:,} ({share:.3g})" for count, share in resolved.sizes)
+    arms = ", ".join(dict.fromkeys(job.arm for job in planned))
+    tuned = f" · {config.tune} trials of each arm on a tenth of the training data" if config.tune else ""
+    trained = f"{resolved.model} · {chosen.name}{changed} · {chosen.epochs} epochs"
+    return [
+        f"{len(data.rows):,} images to train on · {len(data.class_names)} classes · keep {sizes or 'all'}",
+        f"test {data.test_name}: {len(data.test_rows):,} images · last epoch, never the best",
+        f"{trained} · batch {chosen.batch_size} · budget {config.budget}{tuned}",
+        f"{arms} · {len(resolved.seeds)} seeds",
+        f"{len(planned)} trainings, {total / len(data.rows):,.0f} passes over the data in all",
+        f"{describe(resolved.device)} · {resolved.precision}",
+        f"writes {config.out}, {sidecar.sidecar_path(config.out)} · unfinished work in {folder}",
+    ]
+
+
+class _Shifted:
+    """Passes the progress of one training on as that of all."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.before, self.doing = 0, ""
+
+    def advance(self, done: int, **figures: float | str) -> None:
+        self._progress.advance(self.before + done, arm=self.doing, **figures)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._progress, name)
+
+
+class _Work:
+    """Runs trainings one after the other; finished ones are read, an interrupted one goes on where it was.
+
+    Args:
+        config: What was asked for.
+        data: Images and labels.
+        bench: What all arms share.
+        settings: Where unfinished work lies.
+        progress: Told of all of it.
+    """
+
+    def __init__(
+        self, config: Config, data: Data, bench: Bench, settings: Settings, progress: Progress
+    ) -> None:
+        self._config, self._data, self._bench, self._settings = config, data, bench, settings
+        self._progress = progress
+        self.trained_epochs = 0
+
+    def all(self, planned: Sequence[Job]) -> list[Done]:
+        """Tune if asked to, then train every job and return it with its figures."""
+        tuned = self._tune(planned) if self._config.tune else {}
+        given = [replace(job, knobs=tuned.get(_of(job), ({}, 0.0))[0]) for job in planned]
+        outcomes = self._train("arms", given, self._bench)
+        return [
+            self._figures(job, outcome, tuned.get(_of(job), ({}, 0.0))[1])
+            for job, outcome in zip(given, outcomes, strict=True)
+        ]
+
+    def _train(self, task: str, planned: Sequence[Job], bench: Bench) -> list[Outcome]:
+        from dataset_audit.evaluate.experiment import outcome, presentations  # noqa: PLC0415
+
+        works = [presentations(bench, job) for job in planned]
+        self._progress.start(task, sum(works), "images")
+        shifted = _Shifted(self._progress)
+        found = []
+        for number, (job, work) in enumerate(zip(planned, works, strict=True)):
+            shifted.doing = f"{number + 1}/{len(planned)} {job.name}"
+            one, now = outcome(bench, job, self._settings, shifted)  # type: ignore[arg-type]  # delegates the rest
+            self.trained_epochs += round(work / max(1, len(job.rows))) if now else 0
+            shifted.before += work
+            self._progress.advance(shifted.before, arm=shifted.doing)
+            if not one.learned:
+                self._progress.warn("W-untrained", f"{job.name} learned nothing; try a lower --lr")
+            found.append(one)
+        self._progress.finish()
+        return found
+
+    def _tune(self, planned: Sequence[Job]) -> dict[str, tuple[dict[str, float], float]]:
+        """Return by arm and size the best of the trials and the seconds they took."""
+        from dataset_audit.evaluate.tune import best, trial, trials, validation  # noqa: PLC0415
+
+        data, bench = self._data, self._bench
+        held = validation(data.rows, data.labels[data.rows], self._config.seed)
+        judged = replace(bench, test=data.images, test_rows=held, test_labels=data.labels[held])
+        settings = trials(bench.recipe, self._config.tune, self._config.seed)
+        first = {_of(job): job for job in reversed(planned) if job.arm != "curve"}
+        tried = [
+            trial(job, knobs, number, held, data.rows)
+            for job in first.values()
+            for number, knobs in enumerate(settings)
+        ]
+        outcomes = self._train("trials", tried, judged)
+        found = {}
+        for number, name in enumerate(first):
+            own = outcomes[number * len(settings) : (number + 1) * len(settings)]
+            accuracies = [float((one.predicted == judged.test_labels).mean()) for one in own]
+            found[name] = settings[best(accuracies)], sum(one.seconds for one in own)
+        return found
+
+    def _figures(self, job: Job, outcome: Outcome, seconds_tune: float) -> Done:
+        from dataset_audit.evaluate.measure import measured  # noqa: PLC0415
+
+        data, classes = self._data, len(self._data.class_names)
+        labels = data.labels[job.rows]
+        return Done(
+            job=job,
+            outcome=outcome,
+            measured=measured(outcome.predicted, outcome.confidence, outcome.loss, data.test_labels, classes),
+            class_share=np.bincount(labels, minlength=classes) / len(labels),
+            wrong_labels=float((labels != data.clean[job.rows]).mean()) if data.known_wrong else float("nan"),
+            seconds_tune=seconds_tune,
+        )
+
+
+def _of(job: Job) -> str:
+    """Return what a job shares with its other seeds; a shorter training on all has the settings of the full one."""
+    return "full" if job.arm in {"full", "curve"} else f"{job.arm} {len(job.rows)}"
+
+
+def _findings(
+    config: Config, tables: Tables, data: Data, resolved: Resolved, done: Sequence[Done]
+) -> Findings:
+    scoring = tables.seconds / tables.runs if resolved.replicated else tables.seconds
+    if config.score_seconds is not None:
+        scoring = config.score_seconds
+    return Findings(
+        done=done,
+        test_labels=data.test_labels,
+        class_names=data.class_names,
+        delta=config.delta,
+        scoring=scoring,
+        trainings=config.trainings,
+        seeds=len(resolved.seeds),
+    )
+
+
+def _write(
+    config: Config,
+    context: tuple[Tables, Data, Resolved],
+    found: Findings,
+    asked: dict[str, object],
+    work: tuple[dict[str, tuple[str, ...]], int, float],
+) -> Report:
+    from dataset_audit.train.device import describe  # noqa: PLC0415
+
+    tables, data, resolved = context
+    by, epochs_trained, seconds = work
+    spec = config.dataset or tables.provenance.spec
+    origin = Provenance(
+        spec=spec,
+        fingerprint=data.fingerprint,
+        n=len(data.labels),
+        class_names=data.class_names,
+        config=asked,
+        seeds=resolved.seeds,
+        opened=tables.provenance.opened,
+    )
+    table = EvaluationTable.of(list(_rows(config, context, found, by)), origin)
+    summary = {**found.summary(), "model": resolved.model, "scored_by": tables.model or None}
+    document = sidecar.document(
+        "evaluation",
+        config.out,
+        rows=len(table),
+        config=asked,
+        facts={
+            "command": list(config.command),
+            "dataset": {
+                "spec": spec,
+                "fingerprint": data.fingerprint,
+                "n": len(data.labels),
+                "classes": list(data.class_names),
+                "skipped": data.skipped,
+                "test": data.test_name,
+            },
+            "seeds": list(resolved.seeds),
+            "summary": summary,
+            "content_sha256": table.content_sha256(),
+            "inputs": [
+                {"path": path.name, "sha256": files.sha256_file(path)}
+                for path in (config.scores, tables.manifest.path if tables.manifest else None)
+                if path is not None
+            ],
+            "run": {"seconds": round(seconds, 1), "device": describe(resolved.device)},
+        },
+    )
+    written = table.write(config.out, document=document)
+    if config.charts is not None:
+        from dataset_audit.commands.evaluate.charts import charts  # noqa: PLC0415
+
+        caption = (
+            f"{spec} · n = {len(data.rows):,} · test {len(data.test_rows):,} · {resolved.model} · "
+            f"{resolved.recipe.name} · {resolved.recipe.epochs} epochs · seeds "
+            f"{', '.join(map(str, resolved.seeds))} · table {written.sha256[:8]}"
+        )
+        drawing.save(charts(found), config.charts, prefix="evaluate", caption=caption)
+    worse = found.worse()
+    return Report(
+        command="evaluate",
+        title=f"{spec} · {resolved.model} · {resolved.recipe.epochs} epochs · budget {config.budget} · "
+        f"{len(resolved.seeds)} seed{'s' * (len(resolved.seeds) > 1)} · test {len(data.test_rows):,} · last epoch",
+        items=(*_scored_with(tables, resolved), *items(found)),
+        summary=summary,
+        outputs=(Output(str(config.out), len(table), written.size, written.sha256),),
+        recomputed={"epochs_trained": epochs_trained},
+        gate=GateFailed(
+            f"Worse than random subsets of the same size: {', '.join(worse)}.", do="another policy or score"
+        )
+        if config.fail_worse and worse
+        else None,
+    )
+
+
+def _scored_with(tables: Tables, resolved: Resolved) -> list[Line]:
+    if not tables.model or tables.model == resolved.model:
+        return []
+    return [Line("networks", (f"scored with {tables.model}, trained {resolved.model}",))]
+
+
+def _rows(
+    config: Config,
+    context: tuple[Tables, Data, Resolved],
+    found: Findings,
+    by: dict[str, tuple[str, ...]],
+) -> list[dict[str, object]]:
+    from dataset_audit.train.batches import batch_lengths  # noqa: PLC0415
+    from dataset_audit.train.device import describe  # noqa: PLC0415
+
+    _, data, resolved = context
+    rows: list[dict[str, object]] = []
+    for one in found.done:
+        job, outcome, figures = one.job, one.outcome, one.measured
+        used = replace(resolved.recipe, **job.knobs)
+        chosen_by = by.get(job.arm)
+        rows.append(
+            {
+                "arm": job.arm,
+                "by": ",".join(chosen_by) if chosen_by else None,
+                "keep_fraction": job.keep,
+                "keep_count": len(job.rows),
+                "seed": job.seed,
+                "fixed": job.fixed,
+                "recipe": used.name,
+                "model": resolved.model,
+                "budget": config.budget,
+                "epochs": outcome.steps / len(batch_lengths(len(job.rows), used.batch_size)),
+                "steps": outcome.steps,
+                "presentations": outcome.presentations,
+                "batch_size": used.batch_size,
+                "lr": used.lr,
+                "weight_decay": used.weight_decay,
+                "skip": job.skip,
+                "status": "done" if outcome.learned else "untrained",
+                "accuracy": figures.accuracy,
+                "accuracy_low": figures.low,
+                "accuracy_high": figures.high,
+                "worst_class": data.class_names[figures.worst],
+                "worst_recall": float(figures.recall[figures.worst]),
+                "recall": figures.recall,
+                "class_share": one.class_share,
+                "wrong_labels": one.wrong_labels,
+                "ece": figures.ece,
+                "loss": figures.loss,
+                "train_accuracy": outcome.train_accuracy,
+                "predicted": outcome.predicted,
+                "seconds_train": outcome.seconds,
+                "seconds_score": found.scoring if chosen_by or job.arm == "kept" else 0.0,
+                "seconds_tune": one.seconds_tune,
+                "device": describe(resolved.device),
+                "rows_sha256": sha256(_stored(job.rows)).hexdigest(),
+            }
+        )
+    return rows
+
+
+def _stored(rows: NDArray[np.int64]) -> bytes:
+    return rows.astype("<i8").tobytes()

@@ -1,0 +1,183 @@
+"""One training of one arm: what it is given, and what it says of the test set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dataset_audit.errors import DataError
+from dataset_audit.evaluate.arms import Job
+from dataset_audit.progress import Progress
+from dataset_audit.runs import Settings, forget, learn
+from dataset_audit.tables.scores import read_shard, write_shard
+from dataset_audit.train.batches import Images, batch_lengths
+from dataset_audit.train.fit import Course, State, Task, predict
+from dataset_audit.train.recipes import Recipe
+
+if TYPE_CHECKING:
+    from dataset_audit.train.networks import Network
+
+Budget = Literal["epochs", "steps"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bench:
+    """What all arms share.
+
+    Attributes:
+        task: Training images and labels, device, precision; its rows, seed and course are each job's own.
+        test: Images tested on; the training images where test rows are held out of them.
+        test_rows: int64[M], which of them.
+        test_labels: int64[M].
+        recipe: As the user has it, before an arm's knobs.
+        budget: ``epochs``: every arm has the recipe's epochs, so a smaller one takes fewer steps. ``steps``: every
+            arm takes as many steps as the full one.
+        build: Makes the network.
+    """
+
+    task: Task
+    test: Images
+    test_rows: NDArray[np.int64]
+    test_labels: NDArray[np.int64]
+    recipe: Recipe
+    budget: Budget
+    build: Callable[[], Network]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome:
+    """What a training came to.
+
+    Attributes:
+        predicted: int64[M], the class named for each test example by the network of the last epoch.
+        confidence: float32[M], the probability of that class.
+        loss: float32[M], cross-entropy in nats.
+        seconds: Of training, without the test.
+        steps: Updates.
+        presentations: Examples presented, one more for each time.
+        train_accuracy: In the last epoch, as presented.
+        learned: Whether the run got above chance.
+    """
+
+    predicted: NDArray[np.int64]
+    confidence: NDArray[np.float32]
+    loss: NDArray[np.float32]
+    seconds: float
+    steps: int
+    presentations: int
+    train_accuracy: float
+    learned: bool
+
+
+def planned(bench: Bench, job: Job) -> tuple[Recipe, Course]:
+    """Return the recipe of a job with its knobs, and its course: as many steps as the budget gives it.
+
+    The learning rate falls to its end at the last of those steps, whatever their number.
+    """
+    chosen = replace(bench.recipe, **job.knobs)
+    per_epoch = len(batch_lengths(len(job.rows), chosen.batch_size))
+    steps = chosen.epochs * per_epoch
+    if bench.budget == "steps":
+        steps = chosen.epochs * len(batch_lengths(len(bench.task.rows), chosen.batch_size))
+    steps = max(1, round(job.share * steps))
+    return chosen, Course(steps=steps, rows=job.redrawn, skip=job.skip)
+
+
+def presentations(bench: Bench, job: Job) -> int:
+    """Return how many examples a job presents in all."""
+    chosen, course = planned(bench, job)
+    lengths = batch_lengths(len(job.rows), chosen.batch_size)
+    whole, rest = divmod(course.steps or 0, len(lengths))
+    return whole * sum(lengths) + sum(lengths[:rest])
+
+
+def outcome(bench: Bench, job: Job, settings: Settings, progress: Progress) -> tuple[Outcome, bool]:
+    """Return what a training came to, and whether it was trained just now: a finished one is read from its shard.
+
+    Raises:
+        DataError: The loss diverged, or a shard is damaged.
+        EnvironmentProblem: Something could not be written.
+    """
+    shard = settings.folder / f"{job.name}.parquet"
+    if shard.exists():
+        columns, facts = read_shard(shard)
+        if facts.get("audit.config") == settings.digest:
+            return _read(columns, json.loads(facts["audit.outcome"])), False
+    found = train(bench, job, settings, progress)
+    facts = {name: getattr(found, name) for name in _FACTS}
+    write_shard(
+        shard,
+        {"predicted": found.predicted, "confidence": found.confidence, "loss": found.loss},
+        {"audit.config": settings.digest, "audit.outcome": json.dumps(facts)},
+    )
+    forget(settings, job.name)
+    return found, True
+
+
+_FACTS = ("seconds", "steps", "presentations", "train_accuracy", "learned")
+
+
+def _read(columns: Mapping[str, NDArray[np.generic]], facts: Mapping[str, Any]) -> Outcome:
+    return Outcome(
+        predicted=columns["predicted"].astype(np.int64),
+        confidence=columns["confidence"].astype(np.float32),
+        loss=columns["loss"].astype(np.float32),
+        **{name: facts[name] for name in _FACTS},
+    )
+
+
+def train(bench: Bench, job: Job, settings: Settings, progress: Progress) -> Outcome:
+    """Train one arm with one seed and test it once, after its last step; resumes from its checkpoints.
+
+    Raises:
+        DataError: The loss diverged; names arm, size and seed.
+        EnvironmentProblem: A checkpoint could not be written.
+    """
+    chosen, course = planned(bench, job)
+    task = replace(bench.task, rows=job.rows, seed=job.seed, course=course)
+    try:
+        learned = learn(task, chosen, bench.build, settings=settings, name=job.name, progress=progress)
+    except DataError as error:
+        if error.id != "E-diverged":
+            raise
+        raise DataError(
+            error.what,
+            where=f"arm {job.arm}, {len(job.rows):,} examples, seed {job.seed}; {error.where}",
+            do="a lower --lr for all arms; nothing is known of an evaluation in which one arm diverged",
+            id="E-diverged",
+        ) from error
+    said = tested(replace(task, images=bench.test), learned.state, bench.test_rows, bench.test_labels)
+    history = learned.state.history
+    return Outcome(
+        predicted=said[0],
+        confidence=said[1],
+        loss=said[2],
+        seconds=learned.seconds,
+        steps=course.steps or 0,
+        presentations=presentations(bench, job),
+        train_accuracy=history.accuracy[-1],
+        learned=history.trained(task.classes),
+    )
+
+
+def tested(
+    task: Task, state: State, rows: NDArray[np.int64], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    """Return (predicted int64[M], its probability float32[M], cross-entropy float32[M]) over ``rows`` of the images."""
+    said: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    truth = torch.from_numpy(labels).to(task.device)
+    start = 0
+    for indices, logits in predict(task, state, rows):
+        log_p = torch.log_softmax(logits.double(), 1)
+        best = log_p.max(1)
+        own = truth[start : start + len(indices), None]
+        said.append((best.indices, best.values.exp().float(), -log_p.gather(1, own)[:, 0].float()))
+        start += len(indices)
+    predicted, confidence, loss = (torch.cat(part).cpu().numpy() for part in zip(*said, strict=True))
+    return predicted, confidence, loss
