@@ -118,7 +118,12 @@ def run(config: Config, progress: Progress) -> Report:
     chosen = _choose(config, ranked, policy, count, options)
     selection = _selection(config, table, ranked, chosen)
     if not config.allow_empty_class:
-        check_classes(table, ranked.candidates.labels, chosen.kept)
+        check_classes(
+            table,
+            ranked.candidates.labels,
+            chosen.kept,
+            "a larger --keep, --balance, or --allow-empty-class",
+        )
     identity = _identity(config, ranked, policy, count, options)
     report = _report(config, table, ranked, selection, policy=policy, identity=identity)
     if config.dry_run:

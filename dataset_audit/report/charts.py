@@ -13,11 +13,12 @@ import numpy as np
 from dataset_audit.report.drawing import BLUE, GREY, ORANGE, Chart, new_figure, text
 from dataset_audit.report.marks import Line, Mark, curve, heatmap, intervals
 from dataset_audit.report.pictures import Explained, Tile, maps, panels, sheet
+from dataset_audit.report.trends import Effect, Trend, effects, trends
 from dataset_audit.tables import files
 
 __all__ = [
-    "Chart", "Explained", "Line", "Mark", "Tile",
-    "available", "bars", "curve", "heatmap", "intervals", "maps", "panels", "save", "sheet",
+    "Chart", "Effect", "Explained", "Line", "Mark", "Tile", "Trend",
+    "available", "bars", "curve", "effects", "heatmap", "intervals", "maps", "panels", "save", "sheet", "trends",
 ]  # fmt: skip
 
 DPI = 160

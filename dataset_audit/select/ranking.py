@@ -209,13 +209,14 @@ def betas_for(table: ScoreTable, dataset: str | None = None) -> str:
     return name if name in BETAS else "cifar10"
 
 
-def check_classes(table: ScoreTable, labels: NDArray[np.int64], kept: NDArray[np.int64]) -> None:
+def check_classes(table: ScoreTable, labels: NDArray[np.int64], kept: NDArray[np.int64], do: str) -> None:
     """Refuse a choice that leaves a class without an example.
 
     Args:
         table: For the names of classes.
         labels: int64[K] of the candidates, -1 where unlabelled.
         kept: Positions among them.
+        do: What helps.
 
     Raises:
         UsageError: It empties a class; names them.
@@ -227,7 +228,7 @@ def check_classes(table: ScoreTable, labels: NDArray[np.int64], kept: NDArray[np
     raise UsageError(
         f"keep {len(kept):,} of {len(labels):,} would empty {len(emptied)} "
         f"class{'es' * (len(emptied) > 1)}: {names}.",
-        do="a larger --keep, --balance, or --allow-empty-class",
+        do=do,
         id="E-class-empty",
     )
 

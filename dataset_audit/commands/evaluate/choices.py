@@ -204,7 +204,12 @@ class Subsets:
         candidates, options = ranked.candidates, self._options(table, count)
         chosen = POLICIES[policy].choose(candidates, count, options)
         if not self._config.allow_missing_class:
-            check_classes(table, candidates.labels, chosen.kept)
+            check_classes(
+                table,
+                candidates.labels,
+                chosen.kept,
+                f"a larger --keep for {policy}, another policy, or --allow-missing-class",
+            )
         return np.sort(table.integers("index")[ranked.rows[chosen.kept]])
 
     def _options(self, table: ScoreTable, count: int) -> Options:
