@@ -156,12 +156,19 @@ def heatmap(
     low, high, colours = _scale(values, percent=percent)
     shown = axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=low, vmax=high)
     axes.set_facecolor(_PALE)
+    counts = bool((values[np.isfinite(values)] % 1 == 0).all())
     inks = shown.cmap(np.asarray(shown.norm(np.nan_to_num(values))))
     size = 9 if max(count, across) <= 8 else 7
     for (row, column), value in np.ndenumerate(values):
         ink = _ink(inks[row, column]) if math.isfinite(value) else GREY
         axes.text(
-            column, row, _cell(value, percent=percent), ha="center", va="center", color=ink, fontsize=size
+            column,
+            row,
+            _cell(value, percent=percent, counts=counts),
+            ha="center",
+            va="center",
+            color=ink,
+            fontsize=size,
         )
     axes.set_yticks(range(count), [text(label, 24) for label in row_labels], fontsize=8)
     axes.set_xticks(
@@ -193,12 +200,12 @@ def _scale(values: NDArray[np.float64], *, percent: bool) -> tuple[float, float,
     return (0.0, 1.0, "cividis") if percent else (0.0, high or 1.0, "cividis")
 
 
-def _cell(value: float, *, percent: bool) -> str:
+def _cell(value: float, *, percent: bool, counts: bool = False) -> str:
     if not math.isfinite(value):
         return "–"
     if percent:
         return f"{100 * value:.0f}".replace("-0", "0")
-    return f"{value:.2f}" if abs(value) < 10 else f"{value:,.0f}"
+    return f"{value:.2f}" if abs(value) < 10 and not counts else f"{value:,.0f}"
 
 
 def _ink(colour: NDArray[np.float64]) -> str:

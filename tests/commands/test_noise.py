@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from dataset_audit.commands import prune
+from dataset_audit.commands import forgetting, prune
 from dataset_audit.commands.noise import Config, run
-from dataset_audit.errors import AuditError, DataError, MismatchError, UsageError
+from dataset_audit.errors import (
+    AuditError,
+    DataError,
+    EnvironmentProblem,
+    GateFailed,
+    MismatchError,
+    UsageError,
+)
 from dataset_audit.progress import Silent
 from dataset_audit.report import terminal
 from dataset_audit.report.document import Line, Note, Report, Table
@@ -371,3 +380,171 @@ def test_the_page_fits_the_screen(scores: Path, width: int) -> None:
     shown = terminal.plain(terminal.render(report, terminal.Screen(width=width)))
     assert max(map(len, shown.splitlines())) <= width
     assert "P at k" in shown
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scores of 330 small pictures of lines, a tenth of them with another label, after four epochs."""
+    folder = tmp_path_factory.mktemp("lines")
+    rng = np.random.default_rng(0)
+    what = rng.integers(0, 3, 330)
+    pictures = rng.normal(90, 15, (330, 8, 8))
+    pictures[what == 0, 3:5] += 90
+    pictures[what == 1, :, 3:5] += 90
+    pictures[what == 2] += 90 * np.eye(8)
+    np.savez(folder / "set.npz", x=np.clip(pictures, 0, 255).astype(np.uint8), y=what)
+    config = forgetting.Config(
+        spec=str(folder / "set.npz"), out=folder / "scores.parquet", recipe="fast-plain", model="small",
+        overrides={"epochs": "4", "batch_size": "32"}, label_noise=0.1, workers=1,
+    )  # fmt: skip
+    forgetting.run(config, Silent())
+    return folder / "scores.parquet"
+
+
+@pytest.fixture(scope="session")
+def judged(trained: Path) -> tuple[Report, Path]:
+    out = trained.parent / "judged.parquet"
+    options = {"threshold_samples": True, "charts": trained.parent / "charts", "workers": 1}
+    return run(Config(scores=trained, out=out, **options), Silent()), out  # type: ignore[arg-type]
+
+
+def test_planted_wrong_labels_lie_below_the_threshold(judged: tuple[Report, Path]) -> None:
+    report, path = judged
+    threshold = report.summary["threshold"]
+    assert isinstance(threshold, dict)
+    assert threshold["samples_per_run"] == 330 // 4
+    assert threshold["runs"] == 2
+    data = pq.read_table(path)
+    flagged, wrong = (data[name].to_numpy(zero_copy_only=False) for name in ("flagged", "known_wrong"))
+    assert wrong.sum() == 33
+    assert flagged[wrong].mean() > 0.9
+    against = threshold["against_truth"]
+    assert against["hits"] == (flagged & wrong).sum()
+    assert against["recall"] == pytest.approx(flagged[wrong].mean())
+    assert against["precision"] == pytest.approx(wrong[flagged].mean())
+    assert against["precision"] > 0.15  # a tenth are wrong
+    assert threshold["flagged_share"] == pytest.approx(flagged.mean())
+    assert report.recomputed == {"epochs_trained": 8}
+    share = data["threshold_share"].to_numpy()
+    assert share[wrong].mean() > share[~wrong].mean()
+    assert "a knob, not a rate of errors" in notes(report)
+
+
+def test_every_chart_has_its_numbers_beside_it(judged: tuple[Report, Path]) -> None:
+    report, path = judged
+    folder = path.parent / "charts"
+    drawn = {"sheet", "precision", "confusions", "margins"}
+    assert {one.name for one in folder.iterdir()} == {
+        f"noise_{name}.{ending}" for name in drawn for ending in ("svg", "png", "csv")
+    }
+    for name in drawn:
+        assert "n = 330" in (folder / f"noise_{name}.svg").read_text()
+    numbers = {
+        name: list(csv.reader((folder / f"noise_{name}.csv").read_text().splitlines())) for name in drawn
+    }
+    assert len(numbers["sheet"]) == 51
+    assert sum(int(row[-1]) for row in numbers["margins"][1:]) == 2 * 330
+    samples = [int(row[-1]) for row in numbers["margins"][1:] if row[1] == "threshold samples"]
+    assert sum(samples) == 2 * 82
+    suspects = report.summary["suspects"]
+    assert isinstance(suspects, dict)
+    counted = [float(cell) for row in numbers["confusions"][1:] for cell in row[1:] if cell != "nan"]
+    assert sum(counted) == sum(one["count"] for one in suspects["confusions"])
+    last = [row for row in numbers["precision"][1:] if row[2] == "330.0"]
+    assert {round(float(row[3]), 6) for row in last} == {0.1}  # all of them: the base rate
+
+
+def test_a_kill_between_the_runs_changes_no_byte(
+    trained: Path, judged: tuple[Report, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from dataset_audit import runs
+    from dataset_audit.train import checkpoint
+
+    save = checkpoint.save
+
+    def killed(folder: Path, name: str, epoch: int, state: Any) -> None:
+        save(folder, name, epoch, state)
+        if name == "seed-2" and epoch == 2:
+            raise KeyboardInterrupt
+
+    options: dict[str, Any] = {
+        "scores": trained,
+        "out": tmp_path / "again.parquet",
+        "threshold_samples": True,
+    }
+    monkeypatch.setattr(runs.checkpoint, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(Config(**options), Silent())
+    monkeypatch.undo()
+    assert not options["out"].exists()
+    report = run(Config(**options), Silent())
+    assert report.recomputed == {"epochs_trained": 2}
+    assert report.outputs[0].sha256 == judged[0].outputs[0].sha256
+    assert not (tmp_path / ".again.parquet.runs").exists()
+
+
+def test_the_gate_is_the_flagged_share_also_of_a_finished_table(
+    judged: tuple[Report, Path], trained: Path
+) -> None:
+    report, path = judged
+    threshold = report.summary["threshold"]
+    assert isinstance(threshold, dict)
+    share = float(threshold["flagged_share"])
+    for allowed, fails in ((share - 0.01, True), (share, False)):
+        again = run(Config(scores=trained, out=path, threshold_samples=True, fail_above=allowed), Silent())
+        assert again.summary["nothing_to_do"] is True
+        assert isinstance(again.gate, GateFailed) == fails
+
+
+def test_other_settings_than_those_of_the_table_are_refused(
+    judged: tuple[Report, Path], trained: Path
+) -> None:
+    with pytest.raises(MismatchError, match=r"percentile: 99\.0 -> 90"):
+        run(Config(scores=trained, out=judged[1], threshold_samples=True, percentile=90), Silent())
+
+
+def test_a_plan_of_threshold_samples_says_that_it_trains_twice(trained: Path, tmp_path: Path) -> None:
+    class Told(Silent):
+        def plan(self, lines: Any) -> None:
+            self.lines = " ".join(lines)
+
+    progress = Told()
+    run(Config(scores=trained, out=tmp_path / "n.parquet", threshold_samples=True, dry_run=True), progress)
+    assert "trains 2 times" in progress.lines
+    assert "82 of 330 examples" in progress.lines
+    assert [one for one, _ in progress.warnings] == ["W-few-samples"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_threshold_samples_need_the_recipe_of_the_scores_and_their_images(
+    scores: Path, trained: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="which network and recipe"):
+        noise(scores, threshold_samples=True)
+    np.savez(tmp_path / "other.npz", x=np.zeros((330, 8, 8), np.uint8), y=np.arange(330) % 3)
+    np.savez(tmp_path / "short.npz", x=np.zeros((30, 8, 8), np.uint8), y=np.arange(30) % 3)
+    out = tmp_path / "n.parquet"
+    for spec, said in (("other", "other data"), ("short", "has 30")):
+        with pytest.raises(MismatchError, match=said):
+            run(
+                Config(
+                    scores=trained, out=out, threshold_samples=True, dataset=str(tmp_path / f"{spec}.npz")
+                ),
+                Silent(),
+            )
+    with pytest.raises(UsageError, match="no such path"):
+        run(Config(scores=trained, out=out, threshold_samples=True, dataset="gone/"), Silent())
+
+
+def test_charts_without_images_lack_the_sheet_and_say_so(scores: Path) -> None:
+    _, progress = noise(scores, clean_labels=scores.parent / "clean.npy", charts=scores.parent / "charts")
+    assert [one for one, _ in progress.warnings] == ["W-no-images"]
+    names = {path.stem for path in (scores.parent / "charts").iterdir()}
+    assert names == {"noise_precision", "noise_confusions"}
+
+
+def test_charts_need_matplotlib(scores: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(EnvironmentProblem, match="matplotlib"):
+        noise(scores, charts=scores.parent / "charts")
+    assert not (scores.parent / "noise.parquet").exists()

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_audit.commands.noise.gather import Detector, Gathered, Kind, train_accuracy
+from dataset_audit.commands.noise.gather import Gathered, Kind, train_accuracy
 from dataset_audit.noise.evaluation import (
     FIGURES,
     Figures,
@@ -376,6 +376,3 @@ def _summary(truth: Truth, classes: tuple[str, ...]) -> dict[str, object]:
 def plain(value: float) -> float | None:
     """Return a number as JSON has it: null for NaN and infinities."""
     return float(value) if isfinite(value) else None
-
-
-__all__ = ["Detector", "Findings", "Tested", "Truth", "plain"]

@@ -10,11 +10,12 @@ from time import monotonic
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_audit.commands.noise import said
+from dataset_audit.commands.noise import said, thresholds
+from dataset_audit.commands.noise.charts import charts
 from dataset_audit.commands.noise.config import Config
-from dataset_audit.commands.noise.findings import Findings, Tested
+from dataset_audit.commands.noise.findings import Findings
 from dataset_audit.commands.noise.gather import Gathered, gather
-from dataset_audit.errors import GateFailed, UsageError
+from dataset_audit.errors import AuditError, GateFailed, UsageError
 from dataset_audit.progress import Progress
 from dataset_audit.report import charts as drawing
 from dataset_audit.report.document import Note, Output, Report
@@ -41,9 +42,12 @@ def run(config: Config, progress: Progress) -> Report:
         drawing.available()
     _spare_inputs(config)
     gathered = gather(config, progress)
+    course = thresholds.plan(config, gathered, progress) if config.threshold_samples else None
     identity = _identity(config, gathered)
+    if course is not None:
+        identity["threshold_samples"] = course.identity(config.percentile)
     folder = (config.checkpoint_dir or config.out.parent) / f".{config.out.name}.runs"
-    progress.plan(_plan(config, gathered))
+    progress.plan(_plan(config, gathered, course, folder))
     if config.dry_run:
         return Report("noise", f"plan for {config.scores}", summary={"plan": identity})
     with files.locked(config.out):
@@ -53,8 +57,12 @@ def run(config: Config, progress: Progress) -> Report:
             return _nothing_to_do(config)
         files.check_writable(config.out, need_bytes=len(gathered.table) * BYTES_PER_ROW)
         began = monotonic()
-        findings = Findings.of(gathered, None, top=config.top, seed=config.seed)
-        report = _write(config, findings, identity, seconds=monotonic() - began)
+        tested = None
+        if course is not None:
+            outputs.bind(folder, identity, force=config.force)
+            tested = thresholds.measure(config, gathered, course, folder, identity, progress)
+        findings = Findings.of(gathered, tested, top=config.top, seed=config.seed)
+        report = _write(config, findings, identity, progress=progress, began=began)
         outputs.release(folder, identity)
         return report
 
@@ -86,7 +94,7 @@ def _identity(config: Config, gathered: Gathered) -> dict[str, object]:
     }
 
 
-def _plan(config: Config, gathered: Gathered) -> list[str]:
+def _plan(config: Config, gathered: Gathered, course: thresholds.Course | None, folder: Path) -> list[str]:
     lines = [
         f"{config.scores} · {gathered.spec or 'foreign table'} · {len(gathered.ranked.rows):,} examples to rank by "
         + ", ".join(gathered.ranked.by)
@@ -94,7 +102,11 @@ def _plan(config: Config, gathered: Gathered) -> list[str]:
     given = [str(path) for path in (config.clean_labels, config.predictions) if path is not None]
     if given:
         lines.append("beside it " + ", ".join(given))
-    return [*lines, f"writes {config.out}, {sidecar.sidecar_path(config.out)}"]
+    writes = f"writes {config.out}, {sidecar.sidecar_path(config.out)}"
+    if course is not None:
+        lines += thresholds.describe(course)
+        writes += f" · unfinished work in {folder}"
+    return [*lines, writes]
 
 
 def _nothing_to_do(config: Config) -> Report:
@@ -150,7 +162,28 @@ def _columns(findings: Findings) -> dict[str, NDArray[np.generic]]:
     return {name: spread(values) for name, values in made.items()}
 
 
-def _write(config: Config, findings: Findings, identity: Mapping[str, object], *, seconds: float) -> Report:
+def _draw(config: Config, findings: Findings, sha256: str, progress: Progress) -> None:
+    """Draw what is known; the contact sheet needs the images, everything else does not."""
+    if config.charts is None:
+        return
+    dataset = None
+    try:
+        dataset = thresholds.open_images(config, findings.gathered)
+    except AuditError as error:
+        progress.warn("W-no-images", f"no contact sheet: {error.what} --dataset says where the images are")
+    origin = findings.gathered.table.provenance
+    seeds = ", ".join(map(str, origin.seeds)) if origin is not None and origin.seeds else "unknown"
+    caption = (
+        f"{findings.gathered.spec or 'foreign table'} · n = {findings.n:,} · "
+        f"by {', '.join(findings.gathered.ranked.by)} · scored with seeds {seeds} · seed {config.seed} · "
+        f"table {sha256[:8]}"
+    )
+    drawing.save(charts(findings, dataset), config.charts, prefix="noise", caption=caption)
+
+
+def _write(
+    config: Config, findings: Findings, identity: Mapping[str, object], *, progress: Progress, began: float
+) -> Report:
     gathered = findings.gathered
     origin = gathered.table.provenance or Provenance(
         spec="", fingerprint="", n=len(gathered.table), class_names=gathered.classes
@@ -171,10 +204,11 @@ def _write(config: Config, findings: Findings, identity: Mapping[str, object], *
             "seeds": [config.seed],
             "summary": summary,
             "inputs": [{"path": path.name, "sha256": files.sha256_file(path)} for path in inputs],
-            "run": {"seconds": round(seconds, 1)},
+            "run": {"seconds": round(monotonic() - began, 1)},
         },
     )
     written = table.write(config.out, document=document, by=gathered.ranked.by)
+    _draw(config, findings, written.sha256, progress)
     share = None if findings.tested is None else float(findings.tested.flagged.mean())
     return Report(
         command="noise",
@@ -186,6 +220,3 @@ def _write(config: Config, findings: Findings, identity: Mapping[str, object], *
         next=f"audit prune {config.out} --by suspicion --policy easiest --keep 0.95",
         gate=_gate(config, share),
     )
-
-
-__all__ = ["Tested", "run"]
