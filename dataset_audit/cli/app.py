@@ -22,6 +22,7 @@ from dataset_audit.cli.options import (
     NOISE,
     OUTPUT,
     PRUNE,
+    TESTSET,
     TRANSFER,
     Option,
     Section,
@@ -98,6 +99,12 @@ def _noise(told: Mapping[str, object], progress: Progress) -> Report:
     return noise.run(noise.Config(**told), progress)  # type: ignore[arg-type]
 
 
+def _testset(told: Mapping[str, object], progress: Progress) -> Report:
+    from dataset_audit.commands import testset  # noqa: PLC0415
+
+    return testset.run(testset.Config(**told), progress)  # type: ignore[arg-type]
+
+
 COMMANDS: dict[str, Command] = {
     "forgetting": Command(
         about="Score every example by how it is learned and forgotten.",
@@ -159,6 +166,17 @@ COMMANDS: dict[str, Command] = {
             "audit noise",
             "audit noise photos.parquet --clean-labels checked.csv --charts charts",
             "audit noise --threshold-samples --fail-above 5%",
+        ),
+    ),
+    "testset": Command(
+        about="Compare two test sets, and say how long one can still be chosen on.",
+        sections=TESTSET,
+        run=_testset,
+        needs="new",
+        examples=(
+            "audit testset cifar10 cifar10.1_v6 --predictions predictions.parquet",
+            "audit testset old/ new/ --predictions-original a.csv --predictions-new b.csv",
+            "audit testset test/ new/ --train train/ --models small@2,small@4,small@8",
         ),
     ),
 }

@@ -539,6 +539,88 @@ EVALUATE: Sequence[Section] = (
 )  # fmt: skip
 
 
+TESTSET: Sequence[Section] = (
+    Section(
+        title="What is compared",
+        options=(
+            Option(flags=(), argument="original", metavar="ORIGINAL",
+                   help="test set in use: a data set, a file of labels, or a set in --predictions FILE"),
+            Option(flags=(), argument="new", metavar="NEW", help="test set of the same classes, likewise"),
+            _option("--out", "-o", metavar="FILE", parse=values.output, default="testset.parquet",
+                    help="table to write; classes go to <out>_classes.parquet"),
+            _option("--charts", metavar="DIR", parse=values.path, default="none",
+                    help="accuracies, ranks, classes and bias by size as SVG, PNG and CSV"),
+            _option("--train", metavar="SPEC",
+                    help="set that models are trained on, and that near-duplicates are looked up in"),
+            _option("--paired", no="--not-paired", default="as the images show",
+                    help="the sets are the same images in the same order"),
+            _option("--split", metavar="NAME", help="of both test sets",
+                    default="the test split of a named set, else all"),
+            _option("--max-skipped", metavar="SHARE", parse=values.share, default="1%",
+                    help="stop with exit code 3 when more of a set cannot be read"),
+            DATA_ROOT,
+            _option("--download", no="--no-download", default="no", help="fetch a named data set that is not there"),
+        ),
+    ),
+    Section(
+        title="Whose answers (one of these)",
+        options=(
+            _option("--models", metavar="NAME[@EPOCHS][,...]", parse=values.names,
+                    help="models to train on --train (--list models, or any timm name)"),
+            _option("--predictions-original", metavar="FILE", parse=values.path,
+                    help="class per image, a column per model: Parquet, CSV, .npz, JSON, or a folder of them"),
+            _option("--predictions-new", metavar="FILE", parse=values.path, help="likewise, of the same models"),
+            _option("--predictions", metavar="FILE", parse=values.path,
+                    help="both in one table with columns model, set, prediction, label and perhaps index; "
+                    "ORIGINAL and NEW are values of set"),
+        ),
+    ),
+    Section(
+        title="How models are trained",
+        options=(
+            _option("--recipe", metavar="NAME", default="by data and device", complete=names.recipes,
+                    help="training protocol (--list recipes)"),
+            _option("--epochs", metavar="N", recipe=True, help="of models that state none", default="of the recipe"),
+            _option("--batch-size", metavar="N", recipe=True, help="examples per step", default="of the recipe"),
+            _option("--lr", metavar="X", recipe=True, help="peak learning rate", default="of the recipe"),
+            _option("--set", metavar="FIELD=VALUE", parse=values.assignments, many=True,
+                    help="any other field of the recipe"),
+            _option("--precision", metavar="auto|bf16|fp32", parse=values.one_of("auto", "bf16", "fp32"),
+                    default="auto", help="of everything before the last layer"),
+            _option("--image-size", metavar="PIXELS", parse=values.whole, help="of the images",
+                    default="their own up to 96, else 224 on a GPU and 64 on a CPU"),
+        ),
+    ),
+    Section(
+        title="Selection, and the gate (exit code 1)",
+        options=(
+            _option("--selections", metavar="K", parse=values.whole, default="number of models",
+                    help="how many models were compared on the test set so far"),
+            _option("--delta", metavar="PP", parse=values.number, default="those measured; 0.2, 0.5, 1",
+                    help="difference to believe, in percentage points"),
+            _option("--ladder", help="models stand in the order of submission: say which results count"),
+            _option("--fail-gap", metavar="PP", parse=values.number, default="none",
+                    help="when the mean gap is larger, in percentage points"),
+            SEED,
+        ),
+    ),
+    Section(
+        title="Machine",
+        options=(
+            _option("--device", metavar="auto|cpu|cuda[:n]", default="auto", variable="AUDIT_DEVICE",
+                    help="where to train"),
+            _option("--workers", metavar="N", parse=values.whole, default="one per core", variable="AUDIT_WORKERS",
+                    help="threads that decode images"),
+            _option("--allocator", no="--no-allocator", default="yes", help="tune malloc for training on a CPU"),
+            _option("--checkpoint-dir", metavar="DIR", parse=values.path, default=".<out>.runs",
+                    help="for unfinished work"),
+            DRY_RUN,
+            FORCE,
+        ),
+    ),
+)  # fmt: skip
+
+
 def options_of(sections: Sequence[Section]) -> dict[str, Option]:
     """Return the options of some sections by name, in order."""
     return {option.name: option for section in sections for option in section.options}

@@ -1,0 +1,209 @@
+"""Models trained on one set and asked about two others, each resumable, their answers kept as they come."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataset_audit.commands.testset.config import Config, Trained
+from dataset_audit.commands.testset.gather import Material
+from dataset_audit.commands.testset.pictures import Held, Pictures
+from dataset_audit.errors import DataError, UsageError
+from dataset_audit.progress import Progress
+from dataset_audit.tables import outputs
+from dataset_audit.tables.scores import read_shard, write_shard
+from dataset_audit.train.defaults import default_choice
+from dataset_audit.train.models import check_known
+from dataset_audit.train.recipes import Recipe, recipe
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dataset_audit.train.fit import State, Task
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """How the models are trained.
+
+    Attributes:
+        models: In the order given.
+        recipe: Of all, but for the epochs that a model states.
+        precision: Before the last layer.
+        device: Where.
+        size: Height and width of the images.
+    """
+
+    models: tuple[Trained, ...]
+    recipe: Recipe
+    precision: Literal["bf16", "fp32"]
+    device: torch.device
+    size: tuple[int, int]
+
+    def identity(self) -> dict[str, object]:
+        """Return every setting that decides the answers."""
+        fields = {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self.recipe).items()
+        }
+        return {
+            "models": [each.name for each in self.models],
+            "recipe": fields,
+            "precision": self.precision,
+            "device": self.device.type,
+            "image_size": list(self.size),
+        }
+
+
+def course(config: Config, material: Material, pictures: Pictures, device: torch.device) -> Course:
+    """Settle how the models are trained.
+
+    Raises:
+        UsageError: A model is unknown, or the recipe contradicts itself.
+        DataError: The training set has fewer than two classes.
+    """
+    from dataset_audit.train.device import choose_precision  # noqa: PLC0415 - torch
+
+    held, labels = pictures.train, material.train_label
+    if held is None or labels is None:
+        raise UsageError("There is nothing to train on.", do="--train SPEC")
+    rows = np.flatnonzero(held.ok & (labels >= 0))
+    if len(np.unique(labels[rows])) < 2:
+        raise DataError(
+            f"{config.train} has {len(np.unique(labels[rows]))} classes with readable images; two are the least.",
+            do="folders directly under the data set are its classes",
+        )
+    models = tuple(Trained.parse(text) for text in config.models)
+    for each in models:
+        check_known(each.model)
+    name, _ = default_choice(held.images.size, held.images.channels, gpu=device.type == "cuda")
+    return Course(
+        models=models,
+        recipe=recipe(config.recipe or name, config.overrides),
+        precision=choose_precision(config.precision, device),
+        device=device,
+        size=held.images.size,
+    )
+
+
+def answers(
+    config: Config,
+    material: Material,
+    pictures: Pictures,
+    chosen: Course,
+    work: tuple[Path, dict[str, object]],
+    progress: Progress,
+) -> tuple[tuple[Ints, Ints], int]:
+    """Train each model and ask it about both sets.
+
+    A model whose answers are in the folder is not trained again; one that was interrupted goes on from its last epoch.
+
+    Args:
+        config: What was asked for.
+        material: Labels.
+        pictures: Images.
+        chosen: How to train.
+        work: Folder for unfinished work, and the identity it is bound to.
+        progress: Told of each epoch.
+
+    Returns:
+        int64[N, M] for the original and the new set, and the number of epochs trained just now.
+
+    Raises:
+        DataError: The loss diverged.
+        EnvironmentProblem: Something could not be written.
+    """
+    from dataset_audit.runs import Settings, forget, learn  # noqa: PLC0415 - torch
+    from dataset_audit.train.models import build  # noqa: PLC0415
+
+    folder, identity = work
+    settings = Settings(folder=folder, digest=outputs.digest(identity))
+    said: tuple[list[Ints], list[Ints]] = ([], [])
+    trained = 0
+    for number, one in enumerate(chosen.models):
+        shards = [folder / f"model-{number}-{side}.parquet" for side in ("original", "new")]
+        if not all(shard.exists() for shard in shards):
+            task = _task(config, material, pictures, chosen)
+            each = chosen.recipe if one.epochs is None else replace(chosen.recipe, epochs=one.epochs)
+            progress.start(
+                f"{one.name} ({number + 1}/{len(chosen.models)})", each.epochs * len(task.rows), "images"
+            )
+            learned = learn(
+                task,
+                each,
+                partial(
+                    build,
+                    one.model,
+                    classes=task.classes,
+                    channels=task.images.channels,
+                    image_size=max(chosen.size),
+                ),
+                settings=settings,
+                name=f"model-{number}",
+                progress=progress,
+            )
+            progress.finish()
+            trained += learned.epochs_trained
+            if not learned.state.history.trained(task.classes):
+                progress.warn("W-untrained", f"{one.name} learned nothing; try a lower --lr")
+            for shard, held in zip(shards, pictures.sides, strict=True):
+                write_shard(shard, {"answer": _asked(task, learned.state, held)}, {"audit.model": one.name})
+            forget(settings, f"model-{number}")
+        for column, shard in zip(said, shards, strict=True):
+            column.append(read_shard(shard)[0]["answer"].astype(np.int64))
+    return (np.stack(said[0], 1), np.stack(said[1], 1)), trained
+
+
+def _task(config: Config, material: Material, pictures: Pictures, chosen: Course) -> Task:
+    import torch  # noqa: PLC0415
+
+    from dataset_audit.train.fit import Task  # noqa: PLC0415
+    from dataset_audit.train.hold import statistics  # noqa: PLC0415
+
+    held, labels = pictures.train, material.train_label
+    if held is None or labels is None:
+        raise UsageError("There is nothing to train on.", do="--train SPEC")
+    rows = np.flatnonzero(held.ok & (labels >= 0))
+    if len(chosen.recipe.mean) == held.images.channels:
+        mean, std = torch.tensor(chosen.recipe.mean), torch.tensor(chosen.recipe.std)
+    else:
+        mean, std = statistics(held.images, rows)
+    return Task(
+        images=held.images,
+        labels=_tensor(labels, chosen.device),
+        rows=rows,
+        classes=len(material.classes),
+        seed=config.seed,
+        device=chosen.device,
+        precision=chosen.precision,
+        mean=mean.to(chosen.device),
+        std=std.to(chosen.device),
+    )
+
+
+def _tensor(labels: Ints, device: torch.device) -> Tensor:
+    import torch  # noqa: PLC0415
+
+    return torch.from_numpy(np.maximum(labels, 0)).to(device)
+
+
+def _asked(task: Task, state: State, held: Held | None) -> Ints:
+    """Return int64[N], the network's answer for every image; -1 where it cannot be read."""
+    from dataset_audit.train.fit import predict  # noqa: PLC0415
+
+    if held is None:
+        raise UsageError("A set has no images to ask about.", do="a data set")
+    rows = np.flatnonzero(held.ok)
+    answer = np.full(len(held.ok), -1, np.int64)
+    there = replace(task, images=held.images, labels=_tensor(answer, task.device), rows=rows)
+    for indices, logits in predict(there, state, rows):
+        answer[indices.cpu().numpy()] = logits.argmax(1).cpu().numpy()
+    return answer
