@@ -176,16 +176,15 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _listed(values: object, name: str, path: Path) -> Column:
-    if isinstance(values, list) and all(
-        isinstance(each, int) and not isinstance(each, bool) for each in values
-    ):
+    kinds = {type(each) for each in values} if isinstance(values, list) else {object}
+    if kinds <= {int}:
         try:
             return np.array(values, np.int64)
         except OverflowError:
-            pass
-    elif isinstance(values, list) and all(isinstance(each, str) for each in values):
+            pass  # no class has such a number
+    elif kinds == {str}:
         return np.array(values, object)
-    elif isinstance(values, list) and all(isinstance(each, int | float) for each in values):
+    elif kinds <= {int, float}:
         return np.array(values, np.float64)
     raise DataError(
         f"{path}: {name} is no list of classes.",

@@ -14,7 +14,6 @@ from dataset_audit.stats.selection import (
     Overstated,
     agreement_of,
     best_of_bias,
-    expected_maximum,
     life,
     subsampled,
 )
@@ -119,7 +118,7 @@ def wear(
             for each in dict.fromkeys(asked)
         ),
         choosing=tuple(_choosing(correct[:, best], accuracy, rho, seed=seed, draws=draws))
-        if count >= ENOUGH
+        if count >= ENOUGH and n > 1
         else (),
     )
 
@@ -127,9 +126,8 @@ def wear(
 def _choosing(correct: Bools, accuracy: float, rho: float, *, seed: int, draws: int) -> Sequence[Choosing]:
     n, count = correct.shape
     found = []
-    for size in dict.fromkeys(each for each in (1000, n // 2) if 0 < each <= n // 2):
+    for size in (1000, n // 2) if n >= 4000 else (max(n // 2, 1),):
         measured = subsampled(correct, size, seed=seed, draws=draws)
-        # both parts are drawn, so both have an error; equally good models are what the formula supposes
-        spread = sqrt(accuracy * (1 - accuracy) * (1 - rho) * (1 / size + 1 / (n - size)))
-        found.append(Choosing(measured=measured, formula=spread * expected_maximum(count)))
+        # the other images are as new to the chosen model as any, so the formula is that of the part alone
+        found.append(Choosing(measured=measured, formula=best_of_bias(count, p=accuracy, n=size, rho=rho)))
     return found

@@ -122,12 +122,11 @@ def test_models_that_are_always_right_have_no_agreement() -> None:
 
 
 def test_choosing_among_equals_overstates_by_what_theory_says() -> None:
-    correct = _correct(2, 4000, [0.8] * 10)
-    found = subsampled(correct, 200, seed=1)
-    theory = best_of_bias(10, p=0.8, n=200, rho=0) * np.sqrt(1 + 200 / 3800)  # both parts are drawn
-    assert found.bias == pytest.approx(theory, rel=0.15)
-    assert found.error < found.bias / 10
-    assert subsampled(correct, 200, seed=1) == found
+    """On one set luck has made them unequal, so the mean over sets is what the formula is about."""
+    found = [subsampled(_correct(seed, 600, [0.8] * 10), 200, seed=1, draws=100) for seed in range(40)]
+    theory = best_of_bias(10, p=0.8, n=200, rho=0)
+    assert np.mean([each.bias for each in found]) == pytest.approx(theory, rel=0.1)
+    assert found[0] == subsampled(_correct(0, 600, [0.8] * 10), 200, seed=1, draws=100)
 
 
 def test_choosing_where_one_is_far_better_overstates_nothing() -> None:

@@ -14,19 +14,19 @@ Items = tuple[Line | Table | Note, ...]
 KEPT = 0.9  # rank correlation from which the order is called kept
 FEW = 10  # models below which a line over redrawn models is too sure of itself
 
+GAPS = "gaps in percentage points, original minus new; errors on the new set for one on the original; "
 INTERVALS = {
-    "newcombe": "intervals of gaps: Newcombe's, two samples; of accuracies: Clopper-Pearson; all 95 %",
-    "paired": "the same images: intervals of gaps are Newcombe's for pairs, p is McNemar's exact test; of accuracies: "
-    "Clopper-Pearson; all 95 %",
-    "clusters": "near-duplicates within a set count as one: intervals of gaps over clusters; of accuracies: "
-    "Clopper-Pearson; all 95 %",
+    "newcombe": f"{GAPS}Newcombe's intervals for two samples, 95 %",
+    "paired": f"{GAPS}the same images: Newcombe's intervals for pairs, 95 %, and McNemar's exact p",
+    "clusters": f"{GAPS}near-duplicates within a set count as one: intervals over clusters, 95 %",
 }
 
 
 def items(found: Findings) -> Items:
     """Return the report."""
     told: list[Line | Table | Note] = list(_lines(found))
-    told += [Note(INTERVALS[found.interval]), _models(found)]
+    told += [Note("accuracy in %, with Clopper-Pearson intervals, 95 %"), _models(found)]
+    told += [Note(INTERVALS[found.interval]), _gaps(found)]
     told += [Note(f"by class, mean of {_count(len(found.models), 'model')}"), _classes(found)]
     told += [Note(_life_note(found)), _life(found)]
     if found.rungs is not None:
@@ -219,23 +219,35 @@ def _rho(wear: Wear) -> str:
 
 
 def _models(found: Findings) -> Table:
-    searched = found.searched and isfinite(found.without.value)
-    columns = ["", "model", "original", "95 %", "new", "95 %", "gap", "95 %", "new rank"]
-    if found.paired:
-        columns.append("p")
-    if searched:
-        columns.append("without dup.")
     rows = []
     for each in found.ranked:
         accuracy, ends = each.accuracy, each.interval
-        row = [
-            str(each.rank[0]), each.model, percent(accuracy[0]), _shares(*ends[0]), percent(accuracy[1]),
-            _shares(*ends[1]), points(each.gap.value), _ends(each.gap.low, each.gap.high), str(each.rank[1]),
-        ]  # fmt: skip
+        rows.append(
+            (
+                str(each.rank[0]), str(each.rank[1]), each.model, percent(accuracy[0]), _shares(*ends[0]),
+                percent(accuracy[1]), _shares(*ends[1]),
+            )
+        )  # fmt: skip
+    return Table(
+        columns=("rank", "new", "model", "original", "95 %", "new", "95 %"),
+        rows=tuple(rows),
+        left=("model",),
+        shown=30,
+    )
+
+
+def _gaps(found: Findings) -> Table:
+    searched = found.searched and isfinite(found.without.value)
+    columns = ["model", "gap", "95 %", "errors"]
+    columns += ["p"] * found.paired + ["without duplicates", "95 %"] * searched
+    rows = []
+    for each in found.ranked:
+        ratio = f"{each.error_ratio:.2f}" if isfinite(each.error_ratio) else "–"
+        row = [each.model, points(each.gap.value), _ends(each.gap.low, each.gap.high), ratio]
         if found.paired:
             row.append(f"{each.p:.2g}")
         if searched:
-            row.append(points(each.without.value))
+            row += [points(each.without.value), _ends(each.without.low, each.without.high)]
         rows.append(tuple(row))
     return Table(columns=tuple(columns), rows=tuple(rows), left=("model",), shown=30)
 
