@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dataset_audit import seeds
 
-DRAWS: Final = 500
+DRAWS: Final = 300
 PERMUTATIONS: Final = 20
 FIGURES: Final = ("auroc", "average_precision", "precision_at_k")
 

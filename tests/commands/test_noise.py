@@ -287,6 +287,7 @@ def test_what_ranks_can_be_pruned_by(scores: Path) -> None:
         ({"percentile": 95.0}, UsageError, "belongs to --threshold-samples"),
         ({"fail_above": 0.1}, UsageError, "nothing is flagged without"),
         ({"top": -1}, UsageError, "--top"),
+        ({"dataset": "digits"}, UsageError, "none is looked at"),
         ({"clean_column": "x"}, UsageError, "not named"),
         ({"clean_labels": Path("absent.npy")}, UsageError, "There is no"),
         ({"predictions": Path("absent.npy")}, UsageError, "There is no"),

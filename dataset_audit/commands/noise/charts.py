@@ -32,16 +32,21 @@ def charts(found: Findings, dataset: ImageDataset | None) -> list[Chart]:
 def _sheet(found: Findings, dataset: ImageDataset) -> Chart:
     index = found.gathered.table.integers("index")[found.gathered.ranked.rows]
     meant, labels, tiles = found.meant, found.gathered.labels, []
-    for rank, at in enumerate(found.order[:SHEET].tolist()):
-        other = "" if meant is None else found.name(int(meant[1][at]))
-        said = f"{found.name(int(labels[at]))} > {other}" if other else found.name(int(labels[at]))
+    for at in found.order[:SHEET].tolist():
+        other = "" if meant is None else _short(found.name(int(meant[1][at])))
+        said = _short(found.name(int(labels[at]))) + f" > {other}" * bool(other)
         try:
             pixels = dataset.pixels(int(index[at]))
         except BadImage:
             continue  # it could be read when it was scored; the table still lists it
-        tiles.append(Tile(pixels, f"{said} · {rank} · {index[at]}"))
-    what = "(label · rank · index)" if meant is None else f"(label > {meant[0]} class · rank · index)"
+        tiles.append(Tile(pixels, f"{said} · {index[at]}"))
+    what = "(label · index)" if meant is None else f"(label > {meant[0]} class · index)"
     return sheet("sheet", f"The {len(tiles)} most suspicious labels {what}", tiles)
+
+
+def _short(name: str) -> str:
+    """Return a name that fits under a small picture beside another."""
+    return name if len(name) <= 8 else name[:7] + "."
 
 
 def _precision(truth: Truth) -> Chart:

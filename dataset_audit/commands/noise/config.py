@@ -64,5 +64,10 @@ class Config:
                 "--fail-above compares the share that is flagged, and nothing is flagged without a threshold.",
                 do="--threshold-samples, which trains twice",
             )
+        if self.dataset is not None and not self.threshold_samples and self.charts is None:
+            raise UsageError(
+                "--dataset says where the images are, and none is looked at.",
+                do="--charts DIR, or --threshold-samples",
+            )
         if self.percentile != 99 and not self.threshold_samples:
             raise UsageError("--percentile belongs to --threshold-samples.", do="--threshold-samples")
