@@ -141,3 +141,23 @@ def overlap(kept: list[Rows]) -> float | None:
         for b in kept[number + 1 :]
     ]
     return float(np.mean(pairs)) if pairs else None
+
+
+def shared_luck(kept: list[Rows], examples: int) -> float:
+    """Return the correlation between seeds of how good their kept sets happen to be, in [0, 1]; 0 for one seed.
+
+    (o − n/N)/(1 − n/N) with o the overlap: 0 where sets of n of N examples share what chance would make them share,
+    1 where they are the same. A score that agrees with itself from run to run chooses much the same examples for
+    every seed, good or bad; `stats.paired.paired` takes that into account.
+
+    Args:
+        kept: One set per seed, of equal size.
+        examples: N, what they were chosen from.
+
+    Source: covariance of means of overlapping samples, Cochran 1977, chapter 2.
+    """
+    found = overlap(kept)
+    by_chance = len(kept[0]) / examples
+    if found is None or by_chance >= 1:
+        return 0.0
+    return min(1.0, max(0.0, (found - by_chance) / (1 - by_chance)))

@@ -27,6 +27,7 @@ class Series:
         accuracy: float64[S].
         right: bool[S, M].
         fixed: Whether all seeds trained on the same subset.
+        shared: Where they did not, correlation of the luck of their subsets (`arms.shared_luck`), in [0, 1].
     """
 
     arm: str
@@ -34,6 +35,7 @@ class Series:
     accuracy: NDArray[np.float64]
     right: NDArray[np.bool_]
     fixed: bool
+    shared: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ class Comparison:
         keep: Its share.
         against: The other's name.
         difference: First minus second, shares, over seeds: how sure it is on this test set.
-        adjusted: p after Holm over the sizes of this arm; NaN without an interval.
+        adjusted: p, after Holm over the sizes of this arm where the other is of its size; NaN without an interval.
         verdict: What follows.
         settle: Seeds that would tell the difference from none; None where none would, or it is told already.
         population: Interval over test examples: what another test set of the size could have said.
@@ -97,7 +99,8 @@ def compare(series: Sequence[Series], baseline: Mapping[float, Series], delta: f
     """Compare one arm at each of its sizes with the baseline of the same size; Holm over the sizes.
 
     An arm whose subset is the same for all seeds is compared as one more draw of the baseline's subsets
-    (`stats.paired.against_draws`), one that is chosen anew for every seed by pairs.
+    (`stats.paired.against_draws`), one that is chosen anew for every seed by pairs, with the luck that its subsets
+    share between seeds added.
 
     Args:
         series: The arm, one entry per size.
@@ -126,8 +129,10 @@ def compare_to_full(series: Sequence[Series], full: Series, delta: float) -> lis
 
 
 def _difference(one: Series, other: Series, *, drawn: bool) -> Difference:
-    method = against_draws if one.fixed and drawn else paired
-    return method(one.accuracy, other.accuracy)
+    step = 1 / one.right.shape[1]  # an accuracy is a count of test examples
+    if one.fixed and drawn:
+        return against_draws(one.accuracy, other.accuracy, step=step)
+    return paired(one.accuracy, other.accuracy, step=step, shared=one.shared if drawn else 0.0)
 
 
 def _comparison(
