@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, nan
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dataset_audit.stats.paired import Difference, paired
+
+if TYPE_CHECKING:
+    from scipy.interpolate import PchipInterpolator
 
 Place = Literal["above", "below", "on", "before", "beyond", "not measured"]
 
@@ -37,33 +40,33 @@ class Baseline:
         Each seed's points are made to rise (isotonic regression: more time is never taken to hurt), then
         interpolated over log time without overshoot (PCHIP).
         """
-        from scipy.interpolate import PchipInterpolator  # noqa: PLC0415 - commands without curves do not wait
-
         if not self.seconds[0] <= seconds <= self.seconds[-1]:
             return np.full(self.accuracy.shape[1], nan)
-        curve = PchipInterpolator(np.log(self.seconds), self._rising(self.accuracy), axis=0)
-        found: NDArray[np.float64] = curve(np.log(seconds))
+        found: NDArray[np.float64] = self._curve()(np.log(seconds))
         return found
 
     def time_for(self, accuracy: float) -> float:
-        """Return the seconds after which the mean curve reaches an accuracy.
+        """Return the seconds after which the mean over seeds of ``at`` reaches an accuracy.
 
         Returns:
             0 if the shortest training has it already, infinity if the longest does not.
         """
-        from scipy.interpolate import PchipInterpolator  # noqa: PLC0415
-
-        mean = self._rising(self.accuracy.mean(1, keepdims=True))[:, 0]
+        mean = self._rising(self.accuracy).mean(1)
         if accuracy <= mean[0]:
             return 0.0
         if accuracy > mean[-1]:
             return inf
-        curve = PchipInterpolator(np.log(self.seconds), mean)
+        curve = self._curve()
         low, high = float(np.log(self.seconds[0])), float(np.log(self.seconds[-1]))
         for _ in range(60):  # the curve rises, so halving finds the first time
             middle = (low + high) / 2
-            low, high = (low, middle) if curve(middle) >= accuracy else (middle, high)
+            low, high = (low, middle) if curve(middle).mean() >= accuracy else (middle, high)
         return float(np.exp(high))
+
+    def _curve(self) -> PchipInterpolator:
+        from scipy.interpolate import PchipInterpolator  # noqa: PLC0415 - commands without curves do not wait
+
+        return PchipInterpolator(np.log(self.seconds), self._rising(self.accuracy), axis=0)
 
     @staticmethod
     def _rising(accuracy: NDArray[np.float64]) -> NDArray[np.float64]:
