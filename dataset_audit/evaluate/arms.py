@@ -54,6 +54,7 @@ class Job:
         skip: Share of every batch that is only run forward.
         fixed: Whether all seeds train on the same subset, so that its luck is theirs.
         knobs: Fields of the recipe that were tuned for this arm, with their values.
+        trial: Whether only the knobs are tried: if they diverge they are bad ones, and nothing else is.
     """
 
     arm: str
@@ -65,6 +66,7 @@ class Job:
     skip: float = 0.0
     fixed: bool = False
     knobs: Mapping[str, Any] = field(default_factory=dict)  # numbers, by field of the recipe
+    trial: bool = False
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset_audit import seeds
+from dataset_audit.errors import UsageError
 from dataset_audit.evaluate.arms import Job, Rows, redrawn, stratified_subset
 from dataset_audit.train.recipes import Recipe
 
@@ -39,7 +40,9 @@ def trials(recipe: Recipe, count: int, seed: int) -> list[dict[str, Any]]:
             {
                 "lr": float(f"{recipe.lr * 4 ** (2 * rate - 1):.3g}"),
                 "weight_decay": float(f"{weight_decay:.3g}"),
-                "batch_size": max(8, recipe.batch_size // BATCHES[int(batch * len(BATCHES))]),
+                "batch_size": max(
+                    min(8, recipe.batch_size), recipe.batch_size // BATCHES[int(batch * len(BATCHES))]
+                ),
             }
         )
     return found[:count]
@@ -67,15 +70,24 @@ def trial(job: Job, knobs: dict[str, Any], number: int, held: Rows, everything: 
         number: Of the trial, from 0; part of its name.
         held: Validation rows.
         everything: All rows that may be trained on; ``rs2`` draws from them.
+
+    Raises:
+        UsageError: Nothing but validation rows was kept.
     """
     rows = np.setdiff1d(job.rows, held)
+    if not len(rows):
+        raise UsageError(
+            f"{job.arm}, {len(job.rows):,} examples: none is left to try settings on.",
+            do="a larger --keep, or leave --tune out",
+        )
     again = job.redrawn
     if again is not None:
         pool = np.setdiff1d(everything, held)
         count = max(1, round(len(job.rows) * len(pool) / len(everything)))
         again = redrawn(pool, count, job.seed)
         rows = again(0)
-    return replace(job, arm=f"trial-{number}-{job.arm}", rows=rows, redrawn=again, knobs=knobs)
+    name = f"trial-{number}-{job.arm}-{len(job.rows)}"  # two sizes may have equally many outside ``held``
+    return replace(job, arm=name, rows=rows, redrawn=again, knobs=knobs, trial=True)
 
 
 def best(accuracies: list[float]) -> int:
