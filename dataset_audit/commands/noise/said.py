@@ -50,9 +50,14 @@ def _flags(found: Findings, tested: Tested) -> Iterator[Line | Note]:
         ),
     )
     bounds = ", ".join(f"{bound:.2f}" for bound in tested.bounds)
+    fitted = ", ".join(percent(one) for one in tested.accuracy)
     yield Line(
         "threshold",
-        (f"AUM {bounds}", f"{len(tested.bounds)} runs of {tested.epochs} epochs, which must agree"),
+        (
+            f"AUM {bounds}",
+            f"{len(tested.bounds)} runs of {tested.epochs} epochs, which must agree",
+            f"{fitted} of all labels fitted at the end",
+        ),
     )
     against = found.flags_measured()
     if against is not None:
