@@ -32,7 +32,7 @@ TESTSET: Final[dict[str, tuple[pa.DataType, str]]] = {
     "gap_low": (pa.float64(), "low end of its 95 % interval"),
     "gap_high": (pa.float64(), "high end"),
     "interval": (pa.string(), "newcombe (two samples), paired (the same images), clusters (near-duplicates together)"),
-    "p": (pa.float64(), "McNemar's exact p where the sets are the same images, else null"),
+    "p": (pa.float64(), "of no gap, uncorrected: McNemar's exact test (paired), the score test (newcombe), normal (clusters)"),
     "error_ratio": (pa.float64(), "errors on the new set per error on the original; null without errors there"),
     "rank_original": (pa.int64(), "1 is the best; equally good models share the better rank"),
     "rank_new": (pa.int64(), "likewise"),

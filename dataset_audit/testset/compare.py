@@ -10,12 +10,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset_audit import seeds
 from dataset_audit.stats.agreement import pearson, spearman
 from dataset_audit.stats.fits import Fit, kendall, least_squares, line_interval, probit_line
 from dataset_audit.stats.intervals import clopper_pearson, newcombe
 from dataset_audit.stats.matched import mcnemar, paired_interval, pairs
 
 Z = 1.959963984540054  # 97.5 % of a normal distribution lie below
+DRAWS = 1000  # of images, for the slope
 CLUSTERED = 0.01  # share of images with a near-duplicate in their own set above which clusters are the units
 Interval = Literal["newcombe", "paired", "clusters"]
 Bools = NDArray[np.bool_]
@@ -97,7 +99,7 @@ class ModelGap:
         correct: Right answers.
         interval: Exact (Clopper-Pearson) interval of each accuracy.
         gap: With the interval that ``kind`` names.
-        p: McNemar's exact p where the sets are the same images, else NaN.
+        p: Of "no gap": McNemar's exact test for pairs, the score test for two samples, a normal one over clusters.
         rank: 1 is the best; equally good models share the better rank.
         error_ratio: Errors on the new set per error on the original; NaN without errors there.
         without: The gap on images that are not nearly in the training set; NaN values where that is not known.
@@ -169,13 +171,15 @@ class Lines:
         plain: In shares.
         slope: 95 % interval of its slope over redrawn models.
         intercept: Likewise.
+        over_images: 95 % interval of the slope over redrawn images, or clusters of them, the models as they are.
         probit: On normal quantiles.
-        probit_slope: 95 % interval of that slope.
+        probit_slope: 95 % interval of that slope over redrawn models.
     """
 
     plain: Fit
     slope: tuple[float, float]
     intercept: tuple[float, float]
+    over_images: tuple[float, float]
     probit: Fit
     probit_slope: tuple[float, float]
 
@@ -232,21 +236,38 @@ def model_gaps(names: tuple[str, ...], exams: tuple[Exam, Exam], *, paired: bool
         right = int(first.correct[:, column].sum()), int(second.correct[:, column].sum())
         sizes = len(first), len(second)
         wrong = [n - k for n, k in zip(sizes, right, strict=True)]
-        both = pairs(first.correct[:, column], second.correct[:, column]) if paired else None
+        gap = _model_gap(exams, column, how, paired=paired)
         found.append(
             ModelGap(
                 model=name,
                 n=sizes,
                 correct=right,
                 interval=(clopper_pearson(right[0], sizes[0]), clopper_pearson(right[1], sizes[1])),
-                gap=_model_gap(exams, column, how, paired=paired),
-                p=nan if both is None else mcnemar(both.first, both.second),
+                gap=gap,
+                p=_p(exams, column, how, gap),
                 rank=(int(ranks[0][column]), int(ranks[1][column])),
                 error_ratio=wrong[1] / sizes[1] / (wrong[0] / sizes[0]) if wrong[0] else nan,
                 without=NO_GAP if kept is None else _model_gap(kept, column, how, paired=paired),
             )
         )
     return found
+
+
+def _p(exams: tuple[Exam, Exam], column: int, how: Interval, gap: Gap) -> float:
+    """Return the two-sided p of "no gap" for one model; 1 where nothing varies."""
+    from scipy.special import ndtr  # noqa: PLC0415 - as in stats
+
+    first, second = (exam.correct[:, column] for exam in exams)
+    if how == "paired":
+        counts = pairs(first, second)
+        return mcnemar(counts.first, counts.second)
+    if how == "clusters":
+        error = (gap.high - gap.low) / (2 * Z)
+    else:
+        n, m = len(first), len(second)
+        pooled = (int(first.sum()) + int(second.sum())) / (n + m)
+        error = sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
+    return float(2 * ndtr(-abs(gap.value) / error)) if error > 0 else 1.0
 
 
 def _kept(exams: tuple[Exam, Exam], *, paired: bool) -> tuple[Exam, Exam] | None:
@@ -356,18 +377,53 @@ def _margins(correct: Bools) -> tuple[Ints, Bools]:
     return alone - alone.T, p <= 0.05
 
 
-def lines(exams: tuple[Exam, Exam], *, seed: int) -> Lines:
-    """Return the lines of accuracy on the new set over that on the original."""
-    x, y = (exam.correct.mean(0) for exam in exams)
-    slope, intercept = line_interval(x, y, seed=seed)
+def lines(exams: tuple[Exam, Exam], *, paired: bool, seed: int) -> Lines:
+    """Return the lines of accuracy on the new set over that on the original.
+
+    Few models that lie on a line by the luck of their images have a short interval over models, so the one over
+    images is needed beside it.
+    """
     from scipy.special import ndtri  # noqa: PLC0415 - as in stats
 
+    x, y = (exam.correct.mean(0) for exam in exams)
+    slope, intercept = line_interval(x, y, seed=seed)
     inside = (x > 0) & (x < 1) & (y > 0) & (y < 1)
     probit_slope, _ = line_interval(ndtri(x[inside]), ndtri(y[inside]), seed=seed)
     return Lines(
         plain=least_squares(x, y),
         slope=slope,
         intercept=intercept,
+        over_images=_over_images(exams, paired=paired, seed=seed),
         probit=probit_line(x, y),
         probit_slope=probit_slope,
     )
+
+
+def _over_images(exams: tuple[Exam, Exam], *, paired: bool, seed: int) -> tuple[float, float]:
+    """Return the percentile interval of the slope over redrawn clusters; the same ones of both sets where paired."""
+    drawn = []
+    for side, exam in enumerate(exams):
+        path = "over-images", 0 if paired else side
+        drawn.append(_redrawn(exam, seeds.rng(seed, *path)))
+    x, y = drawn
+    centred = x - x.mean(1, keepdims=True)
+    spread = (centred**2).sum(1)
+    varies = spread > 0
+    if not varies.any():
+        return nan, nan
+    slopes = (centred * y).sum(1)[varies] / spread[varies]
+    low, high = np.quantile(slopes, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _redrawn(exam: Exam, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return float64[DRAWS, M], accuracies on redrawn clusters."""
+    _, inverse = np.unique(exam.cluster, return_inverse=True)
+    count = int(inverse.max()) + 1
+    sizes = np.bincount(inverse).astype(np.float64)
+    right = np.stack([np.bincount(inverse, weights=column) for column in exam.correct.T])
+    found = np.empty((DRAWS, len(right)))
+    for draw in range(DRAWS):
+        times = np.bincount(rng.integers(0, count, count), minlength=count)
+        found[draw] = right @ times / (sizes @ times)
+    return found

@@ -124,7 +124,13 @@ def test_one_model_has_newcombes_interval(right: int, also: int) -> None:
     assert found.correct == (right, also)
     assert isnan(found.error_ratio) == (right == 40)
     assert isnan(found.without.value)
-    assert isnan(found.p)
+    assert (found.p <= 0.05) == (abs(_z(right, also)) >= 1.9599)
+
+
+def _z(right: int, also: int) -> float:
+    pooled = (right + also) / 80
+    error = np.sqrt(pooled * (1 - pooled) / 20)
+    return float((right - also) / 40 / error) if error else 0.0
 
 
 @settings(max_examples=25)
@@ -220,10 +226,24 @@ def test_lines_are_in_shares() -> None:
     rng = np.random.default_rng(8)
     x = np.linspace(0.5, 0.95, 10)
     before, after = rng.random((20_000, 10)) < x, rng.random((20_000, 10)) < 1.5 * x - 0.5
-    found = lines((exam(before), exam(after)), seed=1)
+    found = lines((exam(before), exam(after)), paired=False, seed=1)
     assert found.plain.slope == pytest.approx(1.5, abs=0.05)
     assert found.plain.intercept == pytest.approx(-0.5, abs=0.05)
     assert found.slope[0] < found.plain.slope < found.slope[1]
+    assert found.over_images[0] < found.plain.slope < found.over_images[1]
+
+
+def test_the_slope_over_images_covers_what_the_slope_over_few_models_does_not() -> None:
+    """Fifty pairs of one distribution: the true slope is 1."""
+    rng = np.random.default_rng(9)
+    inside = np.zeros(2, int)
+    for draw in range(50):
+        pair = exam(alike(rng, 800, MERITS)), exam(alike(rng, 400, MERITS))
+        found = lines(pair, paired=False, seed=draw)
+        for place, (low, high) in enumerate((found.over_images, found.slope)):
+            inside[place] += low <= 1 <= high
+    assert inside[0] >= 43
+    assert inside[1] < inside[0]
 
 
 @pytest.mark.parametrize(

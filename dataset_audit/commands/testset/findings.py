@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from dataset_audit import seeds
+from dataset_audit.stats.chance import holm
 from dataset_audit.stats.fits import Fit
 from dataset_audit.stats.matched import Pairs, mcnemar, pairs
 from dataset_audit.stats.selection import Rung, ladder, whole
@@ -20,7 +21,6 @@ from dataset_audit.testset.near import Seen
 from dataset_audit.testset.wear import Wear, wear
 
 LINE = 3  # models that a line needs
-ENOUGH = 5  # models below which a slope over redrawn models says little
 Shrinking = Literal["better models lose less", "gains shrink", "gains carry over", "not measured"]
 
 
@@ -125,15 +125,19 @@ class Findings:
         """New over original; None with fewer than three models."""
         if len(self.models) < LINE:
             return None
-        return compare.lines(self.exams, seed=seeds.integer(self.seed, "testset", "lines"))
+        seed = seeds.integer(self.seed, "testset", "lines")
+        return compare.lines(self.exams, paired=self.paired, seed=seed)
 
     @property
     def shrinking(self) -> Shrinking:
-        """What the slope says of gains on the original: a test set that is worn out makes them shrink on a new one."""
+        """What the slope says of gains on the original: a test set that is worn out makes them shrink on a new one.
+
+        Said only where both intervals of the slope, over models and over images, lie on one side of 1.
+        """
         line = self.lines
-        if line is None or len(self.models) < ENOUGH or not all(map(isfinite, line.slope)):
+        if line is None or not all(map(isfinite, (*line.slope, *line.over_images))):
             return "not measured"
-        low, high = line.slope
+        low, high = min(line.slope[0], line.over_images[0]), max(line.slope[1], line.over_images[1])
         if low > 1:
             return "better models lose less"
         return "gains shrink" if high < 1 else "gains carry over"
@@ -186,6 +190,11 @@ class Findings:
         """Models whose own interval excludes no gap."""
         return sum(each.gap.low > 0 or each.gap.high < 0 for each in self.by_model)
 
+    @cached_property
+    def surviving(self) -> int:
+        """Models with a gap at 5 % after Holm's correction for their number."""
+        return sum(p <= 0.05 for p in holm([each.p for each in self.by_model]))
+
     def summary(self) -> dict[str, object]:
         """Return plain values; shares, not percent."""
         return {
@@ -198,6 +207,7 @@ class Findings:
             "gap_without_duplicates": _gap(self.without),
             "gap_balanced": _gap(self.balanced),
             "gaps_excluding_zero": self.excluding,
+            "gaps_after_holm": self.surviving,
             "gap_smallest": plain(min(each.gap.value for each in self.by_model)),
             "gap_largest": plain(max(each.gap.value for each in self.by_model)),
             "error_ratio": plain(self.error_ratio),
@@ -341,6 +351,7 @@ def _lines(found: Lines) -> dict[str, object]:
     return {
         **_fit(found.plain),
         "slope_interval": _ends(found.slope),
+        "slope_interval_images": _ends(found.over_images),
         "intercept_interval": _ends(found.intercept),
         "probit": {**_fit(found.probit), "slope_interval": _ends(found.probit_slope)},
     }

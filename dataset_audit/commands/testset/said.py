@@ -16,9 +16,9 @@ FEW = 10  # models below which a line over redrawn models is too sure of itself
 
 GAPS = "gaps in percentage points, original minus new; errors on the new set for one on the original; "
 INTERVALS = {
-    "newcombe": f"{GAPS}Newcombe's intervals for two samples, 95 %",
+    "newcombe": f"{GAPS}Newcombe's intervals for two samples, 95 %, and the score test's p",
     "paired": f"{GAPS}the same images: Newcombe's intervals for pairs, 95 %, and McNemar's exact p",
-    "clusters": f"{GAPS}near-duplicates within a set count as one: intervals over clusters, 95 %",
+    "clusters": f"{GAPS}near-duplicates within a set count as one: intervals and p over clusters, 95 %",
 }
 
 
@@ -62,7 +62,7 @@ def _lines(found: Findings) -> Iterator[Line]:
         yield Line(
             "per model",
             (
-                f"{found.excluding:,} of {len(found.models):,} gaps exclude 0",
+                f"{found.excluding:,} of {len(found.models):,} gaps exclude 0, {found.surviving:,} after Holm",
                 f"{points(smallest.gap.value)} ({smallest.model}) to {points(largest.gap.value)} ({largest.model})",
             ),
         )
@@ -106,22 +106,23 @@ def _line(found: Findings) -> Iterator[Line]:
         yield Line("line", ("not fitted: the models do not differ on the original",))
         return
     sign = "+" if fit.intercept >= 0 else "-"
-    redrawn = f"slope [{lines.slope[0]:.2f}, {lines.slope[1]:.2f}] over models"
-    few = f"; few ({len(found.models)}): too narrow" if len(found.models) < FEW else ""
+    few = f" ({len(found.models)}: few)" if len(found.models) < FEW else ""
+    over = f"slope {_range(lines.slope)} over models{few}, {_range(lines.over_images)} over images"
     yield Line(
         "line",
         (
             f"new = {fit.slope:.3f} original {sign} {abs(100 * fit.intercept):.1f} %",
-            f"{redrawn}{few}" + (f", R² {fit.r2:.3f}" if isfinite(fit.r2) else ""),
+            over + (f", R² {fit.r2:.3f}" if isfinite(fit.r2) else ""),
         ),
     )
     probit = lines.probit
     if isfinite(probit.slope):
-        low, high = lines.probit_slope
-        inside = f" [{low:.2f}, {high:.2f}]" if isfinite(low) else ""
         yield Line(
             "on quantiles",
-            (f"slope {probit.slope:.3f}{inside}", "where equal steps are equally hard at every accuracy"),
+            (
+                f"slope {probit.slope:.3f} {_range(lines.probit_slope)}",
+                "where equal steps are equally hard at every accuracy",
+            ),
         )
     said = {
         "better models lose less": "better models lose less on the new set: not what a worn-out test set does",
@@ -130,6 +131,10 @@ def _line(found: Findings) -> Iterator[Line]:
     }
     if found.shrinking in said:
         yield Line("wear", (said[found.shrinking],))
+
+
+def _range(ends: tuple[float, float]) -> str:
+    return f"[{ends[0]:.2f}, {ends[1]:.2f}]" if all(map(isfinite, ends)) else "unknown"
 
 
 def _order(found: Findings) -> Iterator[Line]:
@@ -239,13 +244,11 @@ def _models(found: Findings) -> Table:
 def _gaps(found: Findings) -> Table:
     searched = found.searched and isfinite(found.without.value)
     columns = ["model", "gap", "95 %", "errors"]
-    columns += ["p"] * found.paired + ["without duplicates", "95 %"] * searched
+    columns += ["p"] + ["without duplicates", "95 %"] * searched
     rows = []
     for each in found.ranked:
         ratio = f"{each.error_ratio:.2f}" if isfinite(each.error_ratio) else "–"
-        row = [each.model, points(each.gap.value), _ends(each.gap.low, each.gap.high), ratio]
-        if found.paired:
-            row.append(f"{each.p:.2g}")
+        row = [each.model, points(each.gap.value), _ends(each.gap.low, each.gap.high), ratio, f"{each.p:.2g}"]
         if searched:
             row += [points(each.without.value), _ends(each.without.low, each.without.high)]
         rows.append(tuple(row))
