@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -97,19 +98,26 @@ def presentations(bench: Bench, job: Job) -> int:
     return whole * sum(lengths) + sum(lengths[:rest])
 
 
-def outcome(bench: Bench, job: Job, settings: Settings, progress: Progress) -> tuple[Outcome, bool]:
-    """Return what a training came to, and whether it was trained just now: a finished one is read from its shard.
+def outcome(bench: Bench, job: Job, settings: Settings, progress: Progress) -> tuple[Outcome, int]:
+    """Return what a training came to, and the epochs trained just now; a finished one is read from its shard.
 
     Raises:
-        DataError: The loss diverged, or a shard is damaged.
+        DataError: The loss diverged and this is no trial, or a shard is damaged.
         EnvironmentProblem: Something could not be written.
     """
     shard = settings.folder / f"{job.name}.parquet"
     if shard.exists():
         columns, facts = read_shard(shard)
         if facts.get("audit.config") == settings.digest:
-            return _read(columns, json.loads(facts["audit.outcome"])), False
-    found = train(bench, job, settings, progress)
+            return _read(columns, json.loads(facts["audit.outcome"])), 0
+    began = perf_counter()
+    try:
+        found, epochs = train(bench, job, settings, progress)
+    except DataError as error:
+        if error.id != "E-diverged" or not job.trial:
+            raise
+        progress.note(f"{job.name} diverged: {error.what}")
+        found, epochs = _diverged(bench, job, perf_counter() - began), 0
     facts = {name: getattr(found, name) for name in _FACTS}
     write_shard(
         shard,
@@ -117,7 +125,22 @@ def outcome(bench: Bench, job: Job, settings: Settings, progress: Progress) -> t
         {"audit.config": settings.digest, "audit.outcome": json.dumps(facts)},
     )
     forget(settings, job.name)
-    return found, True
+    return found, epochs
+
+
+def _diverged(bench: Bench, job: Job, seconds: float) -> Outcome:
+    """Return what comes to no example right, so that other settings are chosen."""
+    count = len(bench.test_rows)
+    return Outcome(
+        predicted=np.full(count, -1),
+        confidence=np.zeros(count, np.float32),
+        loss=np.full(count, np.inf, np.float32),
+        seconds=seconds,
+        steps=planned(bench, job)[1].steps or 0,
+        presentations=presentations(bench, job),
+        train_accuracy=0.0,
+        learned=False,
+    )
 
 
 _FACTS = ("seconds", "steps", "presentations", "train_accuracy", "learned")
@@ -132,17 +155,22 @@ def _read(columns: Mapping[str, NDArray[np.generic]], facts: Mapping[str, Any]) 
     )
 
 
-def train(bench: Bench, job: Job, settings: Settings, progress: Progress) -> Outcome:
-    """Train one arm with one seed and test it once, after its last step; resumes from its checkpoints.
+def train(bench: Bench, job: Job, settings: Settings, progress: Progress) -> tuple[Outcome, int]:
+    """Train one arm with one seed and test it once, after its last step; return that and the epochs trained just now.
+
+    What an interrupted call had done is taken over from its checkpoints.
 
     Raises:
-        DataError: The loss diverged; names arm, size and seed.
+        DataError: The loss diverged, or what the network says at the end is not finite; names arm, size and seed.
         EnvironmentProblem: A checkpoint could not be written.
     """
     chosen, course = planned(bench, job)
     task = replace(bench.task, rows=job.rows, seed=job.seed, course=course)
     try:
         learned = learn(task, chosen, bench.build, settings=settings, name=job.name, progress=progress)
+        said = tested(replace(task, images=bench.test), learned.state, bench.test_rows, bench.test_labels)
+        if not np.isfinite(said[2]).all():  # the last update of all has no loss after it
+            raise DataError("The trained network says nothing finite.", where="last epoch", id="E-diverged")
     except DataError as error:
         if error.id != "E-diverged":
             raise
@@ -152,9 +180,8 @@ def train(bench: Bench, job: Job, settings: Settings, progress: Progress) -> Out
             do="a lower --lr for all arms; nothing is known of an evaluation in which one arm diverged",
             id="E-diverged",
         ) from error
-    said = tested(replace(task, images=bench.test), learned.state, bench.test_rows, bench.test_labels)
     history = learned.state.history
-    return Outcome(
+    found = Outcome(
         predicted=said[0],
         confidence=said[1],
         loss=said[2],
@@ -164,6 +191,7 @@ def train(bench: Bench, job: Job, settings: Settings, progress: Progress) -> Out
         train_accuracy=history.accuracy[-1],
         learned=history.trained(task.classes),
     )
+    return found, learned.epochs_trained
 
 
 def tested(

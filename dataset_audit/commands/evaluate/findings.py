@@ -10,7 +10,7 @@ from math import isfinite, nan
 import numpy as np
 from numpy.typing import NDArray
 
-from dataset_audit.evaluate.arms import Job, overlap
+from dataset_audit.evaluate.arms import Job, overlap, shared_luck
 from dataset_audit.evaluate.experiment import Outcome
 from dataset_audit.evaluate.measure import Measured
 from dataset_audit.evaluate.pace import Baseline, Clock, Standing, standing
@@ -84,14 +84,16 @@ class Group:
         """float64[C], mean over seeds."""
         return np.asarray(np.mean([one.class_share for one in self.done], axis=0), np.float64)
 
-    def series(self, labels: NDArray[np.int64]) -> Series:
-        """Return what is compared."""
+    def series(self, labels: NDArray[np.int64], examples: int) -> Series:
+        """Return what is compared; ``examples`` is how many the subsets were chosen from."""
+        scored = self.job.arm not in UNSCORED and not self.job.fixed
         return Series(
             arm=self.job.arm,
             keep=self.job.keep,
             accuracy=self.accuracy,
             right=np.stack([one.outcome.predicted == labels for one in self.done]),
             fixed=self.job.fixed,
+            shared=shared_luck([one.job.rows for one in self.done], examples) if scored else 0.0,
         )
 
 
@@ -103,6 +105,7 @@ class Findings:
         done: Every training of an arm, in any order; trials left out.
         test_labels: int64[M].
         class_names: In label order.
+        examples: Training examples in all.
         delta: Margin of "no worse" and "equivalent", a share.
         scoring: Seconds that choosing one subset by scores took; NaN if not known.
         trainings: How many trainings share one scoring.
@@ -112,6 +115,7 @@ class Findings:
     done: Sequence[Done]
     test_labels: NDArray[np.int64]
     class_names: tuple[str, ...]
+    examples: int
     delta: float
     scoring: float
     trainings: int
@@ -151,13 +155,16 @@ class Findings:
         if not self.baseline_name:
             return {}
         baseline = {
-            group.job.keep: group.series(self.test_labels) for group in self.arms()[self.baseline_name]
+            group.job.keep: group.series(self.test_labels, self.examples)
+            for group in self.arms()[self.baseline_name]
         }
         return {
             (one.arm, one.keep): one
             for name, groups in self.arms().items()
             if name != self.baseline_name
-            for one in compare([group.series(self.test_labels) for group in groups], baseline, self.delta)
+            for one in compare(
+                [group.series(self.test_labels, self.examples) for group in groups], baseline, self.delta
+            )
         }
 
     @cached_property
@@ -165,12 +172,14 @@ class Findings:
         """Every arm against all examples."""
         if self.full is None:
             return {}
-        full = self.full.series(self.test_labels)
+        full = self.full.series(self.test_labels, self.examples)
         groups = [*self.arms().values()]
         return {
             (one.arm, one.keep): one
             for each in groups
-            for one in compare_to_full([group.series(self.test_labels) for group in each], full, self.delta)
+            for one in compare_to_full(
+                [group.series(self.test_labels, self.examples) for group in each], full, self.delta
+            )
         }
 
     @cached_property
@@ -324,6 +333,7 @@ def _told(difference: Difference) -> dict[str, object]:
         "lower_bound": plain(difference.floor),
         "p": plain(difference.p),
         "spread": plain(difference.spread),
+        "shared_luck": difference.stays,
         "one_subset_for_all_seeds": difference.fixed,
     }
 

@@ -54,12 +54,12 @@ def _removal(found: Findings) -> Iterator[Line | Table | Note]:
     if found.seeds == 1:
         yield Note("one seed: no spread, no interval, no verdict; --seeds 3 is the least")
     elif found.comparisons:
-        fixed = any(one.difference.fixed for one in found.comparisons.values())
+        luck = any(one.difference.stays > 0 for one in found.comparisons.values())
         yield Note(
             f"± standard deviation of {found.seeds} seeds; differences in points with 95 % t intervals over "
             "seeds, verdicts after Holm over the sizes of an arm"
-            + "; one kept set for all seeds is compared as one more random subset"
-            * fixed
+            + "; the luck that the kept sets of all seeds share is counted as spread"
+            * luck
         )
     yield from _settle(found)
 
@@ -94,11 +94,9 @@ def _settle(found: Findings) -> Iterator[Line]:
         size = _points(one.difference.mean)
         if one.settle is not None:
             yield Line("settle", (name, f"about {one.settle:,} seeds would tell {size} from 0"))
-        elif one.difference.fixed and one.difference.mean:
-            yield Line(
-                "settle",
-                (name, f"{size} is within the luck of one subset; score with --per-run and a run per seed"),
-            )
+        elif one.difference.stays > 0 and one.difference.mean:
+            hint = "; score with --per-run and a run per seed" * one.difference.fixed
+            yield Line("settle", (name, f"{size} is within the luck of the subsets seeds share{hint}"))
 
 
 def _against_full(found: Findings) -> Iterator[Line]:

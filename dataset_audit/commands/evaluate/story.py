@@ -229,8 +229,8 @@ class _Work:
         found = []
         for number, (job, work) in enumerate(zip(planned, works, strict=True)):
             shifted.doing = f"{number + 1}/{len(planned)} {job.name}"
-            one, now = outcome(bench, job, self._settings, shifted)  # type: ignore[arg-type]  # delegates the rest
-            self.trained_epochs += round(work / max(1, len(job.rows))) if now else 0
+            one, epochs = outcome(bench, job, self._settings, shifted)  # type: ignore[arg-type]  # delegates the rest
+            self.trained_epochs += epochs
             shifted.before += work
             self._progress.advance(shifted.before, arm=shifted.doing)
             if not one.learned:
@@ -291,6 +291,7 @@ def _findings(
         done=done,
         test_labels=data.test_labels,
         class_names=data.class_names,
+        examples=len(data.rows),
         delta=config.delta,
         scoring=scoring,
         trainings=config.trainings,
@@ -320,7 +321,12 @@ def _write(
         opened=tables.provenance.opened,
     )
     table = EvaluationTable.of(list(_rows(config, context, found, by)), origin)
-    summary = {**found.summary(), "model": resolved.model, "scored_by": tables.model or None}
+    summary = {
+        **found.summary(),
+        "model": resolved.model,
+        "scored_by": tables.model or None,
+        "content_sha256": table.content_sha256(),
+    }
     document = sidecar.document(
         "evaluation",
         config.out,
@@ -338,7 +344,6 @@ def _write(
             },
             "seeds": list(resolved.seeds),
             "summary": summary,
-            "content_sha256": table.content_sha256(),
             "inputs": [
                 {"path": path.name, "sha256": files.sha256_file(path)}
                 for path in (config.scores, tables.manifest.path if tables.manifest else None)
