@@ -133,8 +133,8 @@ COMMANDS: dict[str, Command] = {
         run=_evaluate,
         examples=(
             "audit evaluate manifest.parquet --test photos-test/",
-            "audit evaluate --scores scores.parquet --keep 0.7,0.3 --policies hardest,ccs",
-            "audit evaluate --scores scores.parquet --arms full,random,rs2 --tune 8 --seeds 5",
+            "audit evaluate --scores scores.parquet --keep 0.7,0.3 --policies ccs",
+            "audit evaluate --scores scores.parquet --arms full,random,rs2 --tune 8",
         ),
     ),
     "bias": Command(
