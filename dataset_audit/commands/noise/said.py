@@ -141,14 +141,15 @@ def _never_learned(truth: Truth) -> Iterator[Note]:
 
 
 def _against_peer(truth: Truth) -> Iterator[Line]:
-    if not truth.peer or not truth.single:
+    """Compare what ranks here, chosen before the truth was known, with the best of the peers."""
+    if not truth.peer:
         return
     cells = []
     for figure, word in (("auroc", "AUROC"), ("average_precision", "AP")):
-        difference = _of(truth.figures[truth.single], figure) - _of(truth.figures[truth.peer], figure)
-        low, high = truth.interval(truth.single, figure, minus=truth.peer)
+        difference = _of(truth.figures[truth.ranking], figure) - _of(truth.figures[truth.peer], figure)
+        low, high = truth.interval(truth.ranking, figure, minus=truth.peer)
         cells.append(f"{word} {difference:+.3f} ({low:+.3f} to {high:+.3f})")
-    yield Line("one pass", (f"{truth.single} over {truth.peer}", *cells))
+    yield Line("one pass", (f"{truth.ranking} over {truth.peer}", *cells))
 
 
 def _of(figures: Figures, name: str) -> float:
