@@ -14,12 +14,12 @@ from dataset_audit.report.document import Line, Note, Table
 
 Items = tuple[Line | Table | Note, ...]
 PLACES = {
-    "above": "above the curve",
-    "below": "below the curve",
-    "on": "not told from the curve",
-    "before": "shorter than the curve",
-    "beyond": "longer than the curve",
-    "not measured": "scoring time not known",
+    "above": "above",
+    "below": "below",
+    "on": "not told apart",
+    "before": "shorter than all",
+    "beyond": "longer than all",
+    "not measured": "not known",
 }
 
 
@@ -87,16 +87,19 @@ def _interval(one: Comparison) -> str:
 
 
 def _settle(found: Findings) -> Iterator[Line]:
+    """Say how many seeds would tell the differences that were not shown; one line an arm."""
+    arms: dict[str, list[Comparison]] = {}
     for one in found.comparisons.values():
-        if one.verdict != "no difference shown" or one.arm in {"stratified", "easiest"}:
-            continue
-        name = f"{one.arm} {one.keep:.3g}"
-        size = _points(one.difference.mean)
-        if one.settle is not None:
-            yield Line("settle", (name, f"about {one.settle:,} seeds would tell {size} from 0"))
-        elif one.difference.stays > 0 and one.difference.mean:
-            hint = "; score with --per-run and a run per seed" * one.difference.fixed
-            yield Line("settle", (name, f"{size} is within the luck of the subsets seeds share{hint}"))
+        if one.verdict == "no difference shown" and one.arm not in {"stratified", "easiest"}:
+            arms.setdefault(one.arm, []).append(one)
+    for arm, each in arms.items():
+        yield Line("would settle", (arm, *(f"{one.keep:.3g}: {_seeds(one)}" for one in each)))
+
+
+def _seeds(one: Comparison) -> str:
+    if one.settle is not None:
+        return f"{one.settle:,} seeds"
+    return "more subsets" if one.difference.stays > 0 else "no number of seeds"
 
 
 def _against_full(found: Findings) -> Iterator[Line]:
@@ -179,7 +182,7 @@ def _time(found: Findings) -> Iterator[Line | Table | Note]:
         _stood(key[0] if key[2] == 1 else f"{key[0]} {key[2]:g}", key[1], one)
         for key, one in found.standings.items()
     ]
-    columns = ("keep", "arm", "training s", "with scoring", "at equal time", "place", "saved s", "pays after")
+    columns = ("keep", "arm", "training s", "and scoring", "to curve", "place", "saved s", "pays after")
     yield Table(columns, tuple(rows), left=("arm", "place"), shown=60)
     if found.clock.uneven:
         yield Note(
