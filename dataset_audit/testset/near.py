@@ -11,7 +11,7 @@ no true copy is found.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -34,6 +34,7 @@ _BLOCK: Final = 500
 
 Grey = NDArray[np.float32]
 Vectors = NDArray[np.float32]
+Done = Callable[[int], None]  # told how many images were looked up
 
 
 def vectors(grey: Grey) -> Vectors:
@@ -65,12 +66,17 @@ def _blocks(first: Vectors, second: Vectors) -> Iterator[tuple[int, NDArray[np.f
         yield start, np.maximum(first[start:stop] @ second.T, mirrored[start:stop] @ second.T)
 
 
-def alike(first: Vectors, second: Vectors) -> NDArray[np.bool_]:
-    """Return bool[N]: is each of the first nearly one of the second?"""
+def _nothing(_: int) -> None:
+    pass
+
+
+def alike(first: Vectors, second: Vectors, done: Done = _nothing) -> NDArray[np.bool_]:
+    """Return bool[N]: is each of the first nearly one of the second? ``done`` is told how many were looked up."""
     found = np.zeros(len(first), np.bool_)
     if len(second):
         for start, likeness in _blocks(first, second):
             found[start : start + len(likeness)] = likeness.max(1) >= ALIKE
+            done(len(likeness))
     return found
 
 
@@ -82,12 +88,13 @@ def by_chance(first: Vectors, second: Vectors, *, seed: int) -> float:
     return float(alike(_turned(first[rows], mirrored=False, upside_down=True), second).mean())
 
 
-def clusters(made: Vectors, hashes: Sequence[str]) -> NDArray[np.int64]:
+def clusters(made: Vectors, hashes: Sequence[str], done: Done = _nothing) -> NDArray[np.int64]:
     """Return int64[N]: for each image the smallest row of one it is nearly, directly or by a chain.
 
     Args:
         made: Of the images.
         hashes: Their pixels' identities, by which flat pictures are compared.
+        done: Told how many were looked up.
     """
     from scipy.sparse import coo_array  # noqa: PLC0415 - only where images are compared
     from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
@@ -96,10 +103,12 @@ def clusters(made: Vectors, hashes: Sequence[str]) -> NDArray[np.int64]:
     first: dict[str, int] = {}
     known = [(first.setdefault(key, row), row) for row, key in enumerate(hashes)]
     found = [np.array([pair for pair in known if pair[0] != pair[1]], np.int64).reshape(-1, 2)]
-    for start, likeness in _blocks(made, made):
-        near = np.argwhere(likeness >= ALIKE)
-        near[:, 0] += start
+    for start in range(0, n, _BLOCK):
+        # to be mirrored images of each other goes both ways, so each pair is looked at once
+        _, likeness = next(_blocks(made[start : start + _BLOCK], made[start:]))
+        near = np.argwhere(likeness >= ALIKE) + start
         found.append(near[near[:, 0] < near[:, 1]])
+        done(len(likeness))
     pairs = np.concatenate(found)
     graph = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
     count, component = connected_components(graph, directed=False)
@@ -139,7 +148,11 @@ class Seen:
 
 
 def seen(
-    test: tuple[Vectors, Sequence[str]], train: tuple[Vectors, Sequence[str]] | None, *, seed: int
+    test: tuple[Vectors, Sequence[str]],
+    train: tuple[Vectors, Sequence[str]] | None,
+    *,
+    seed: int,
+    done: Done = _nothing,
 ) -> Seen:
     """Look up each test image in the training set.
 
@@ -147,15 +160,16 @@ def seen(
         test: Vectors and pixel identities.
         train: Likewise; None where there is none.
         seed: Of the images turned upside down.
+        done: Told how many were looked up; each of them twice where there is a training set.
     """
     made, hashes = test
-    cluster = clusters(made, hashes)
+    cluster = clusters(made, hashes, done)
     if train is None:
         none = np.zeros(len(made), np.bool_)
         return Seen(exact=none, near=none, dropped=none, cluster=cluster, by_chance=0.0)
     others = set(train[1])
     exact = np.array([key in others for key in hashes], np.bool_)
-    near = alike(made, train[0]) | exact
+    near = alike(made, train[0], done) | exact
     touched = np.zeros(len(made), np.bool_)
     touched[cluster[near]] = True
     return Seen(

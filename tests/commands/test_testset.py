@@ -353,7 +353,7 @@ def recoded(pixels: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
 
 
 TRAINING = {
-    "models": ("probe-net@1", "small@1", "small@4"),
+    "models": ("probe-net@1", "small@4"),
     "overrides": {"batch_size": "32", "crop_padding": "0", "flip": "false"},
     "recipe": "fast",
     "precision": "fp32",
@@ -365,7 +365,7 @@ TRAINING = {
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("images")
-    pixels, label = pictures(180, 1)
+    pixels, label = pictures(150, 1)
     write_set(folder / "train.npz", pixels, label)
     test, truth = pictures(120, 2)
     write_set(folder / "test.npz", test, truth)
@@ -387,9 +387,9 @@ def trained(images: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Rep
 def test_models_are_trained_and_asked_about_both_sets(trained: tuple[Report, Silent, Path]) -> None:
     report, _, out = trained
     assert sorted(report.summary["by_model"]) == sorted(TRAINING["models"])
-    assert report.recomputed == {"epochs_trained": 6}
+    assert report.recomputed == {"epochs_trained": 5}
     best = report.summary["by_model"]["small@4"]["original"]["accuracy"]
-    assert best > 0.6  # guessing has a third
+    assert best > 0.5  # guessing has a third
     assert best == max(each["original"]["accuracy"] for each in report.summary["by_model"].values())
     assert not [each for each in out.iterdir() if each.name.endswith(".runs")]
 

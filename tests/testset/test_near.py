@@ -104,3 +104,14 @@ def test_sets_are_the_same_images_only_in_the_same_order() -> None:
     assert not same_images(vectors(pictures), vectors(np.roll(noisy, 1, axis=0)))
     assert not same_images(vectors(pictures), vectors(noisy[:79]))
     assert not same_images(vectors(pictures), vectors(drawn(80, 12)))
+
+
+def test_pairs_beyond_one_block_are_found_and_every_image_is_counted() -> None:
+    pictures = drawn(1100, 13)
+    pictures[1050] = pictures[3][:, ::-1]
+    pictures[600] = pictures[1050]
+    counted: list[int] = []
+    named = clusters(vectors(pictures), names(pictures), counted.append)
+    assert np.flatnonzero(named != np.arange(1100)).tolist() == [600, 1050]
+    assert named[[600, 1050]].tolist() == [3, 3]
+    assert sum(counted) == 1100

@@ -18,7 +18,6 @@ from dataset_audit.progress import Progress
 from dataset_audit.tables import outputs
 from dataset_audit.tables.scores import read_shard, write_shard
 from dataset_audit.train.defaults import default_choice
-from dataset_audit.train.models import check_known
 from dataset_audit.train.recipes import Recipe, recipe
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def course(config: Config, material: Material, pictures: Pictures, device: torch
     """Settle how the models are trained.
 
     Raises:
-        UsageError: A model is unknown, or the recipe contradicts itself.
+        UsageError: The recipe contradicts itself.
         DataError: The training set has fewer than two classes.
     """
     from dataset_audit.train.device import choose_precision  # noqa: PLC0415 - torch
@@ -82,8 +81,6 @@ def course(config: Config, material: Material, pictures: Pictures, device: torch
             do="folders directly under the data set are its classes",
         )
     models = tuple(Trained.parse(text) for text in config.models)
-    for each in models:
-        check_known(each.model)
     name, _ = default_choice(held.images.size, held.images.channels, gpu=device.type == "cuda")
     return Course(
         models=models,

@@ -181,23 +181,32 @@ class Looked:
     searched: bool
 
 
+class _Count:
+    """Tells the progress how many images were looked up."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._done = progress, 0
+
+    def __call__(self, more: int) -> None:
+        self._done += more
+        self._progress.advance(self._done)
+
+
 def look(config: Config, material: Material, pictures: Pictures, progress: Progress) -> Looked:
     """Find near-duplicates, and whether the new set is the original once more."""
     first, second = pictures.sides
     train = None
     if pictures.train is not None:
         train = pictures.train.vectors, pictures.train.hashes
-    found: list[near.Seen | None] = []
-    progress.start("look for near-duplicates", 2, "sets")
-    for number, held in enumerate(pictures.sides):
-        found.append(
-            None
-            if held is None
-            else near.seen(
-                (held.vectors, held.hashes), train, seed=seeds.integer(config.seed, "testset", "look")
-            )
-        )
-        progress.advance(number + 1)
+    held = [each for each in pictures.sides if each is not None]
+    count = _Count(progress)
+    times = 1 if train is None else 2
+    progress.start("look for near-duplicates", times * sum(len(each.ok) for each in held), "images")
+    seed = seeds.integer(config.seed, "testset", "look")
+    found = [
+        None if each is None else near.seen((each.vectors, each.hashes), train, seed=seed, done=count)
+        for each in pictures.sides
+    ]
     progress.finish()
     paired = bool(config.paired)
     if config.paired is None and first is not None and second is not None and may_be_paired(material):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dataset_audit.commands.testset import said
 from dataset_audit.commands.testset.charts import charts
-from dataset_audit.commands.testset.config import Config
+from dataset_audit.commands.testset.config import Config, Trained
 from dataset_audit.commands.testset.findings import Findings
 from dataset_audit.commands.testset.gather import OUTSIDE, Material, gather
 from dataset_audit.commands.testset.pictures import NONE, Looked, Pictures, look, may_be_paired, needed, read
@@ -24,6 +24,7 @@ from dataset_audit.tables import files, outputs, sidecar, testset
 from dataset_audit.tables.testset import TestsetTable, classes_path
 from dataset_audit.testset.compare import Exam
 from dataset_audit.testset.near import Seen
+from dataset_audit.train.models import check_known
 
 if TYPE_CHECKING:
     from dataset_audit.commands.testset.learned import Course
@@ -133,6 +134,8 @@ def _pictures(config: Config, material: Material, progress: Progress) -> tuple[P
         return NONE, None
     from dataset_audit.train import device as machine  # noqa: PLC0415 - torch
 
+    for text in config.models:  # before any image is read
+        check_known(Trained.parse(text).model)
     device = machine.choose_device(config.device if config.models else "cpu")
     machine.prepare(device, allocator=config.allocator)
     pictures = read(config, material, device, progress)
