@@ -380,6 +380,8 @@ def test_what_cannot_be_evaluated_is_refused_by_name(place: Path, tmp_path: Path
         ({"model": "convnext_tinny"}, "convnext_tiny"),
         ({"scores": place / "nowhere.parquet"}, "nowhere"),
         ({"delta": 0.0}, "--delta"),
+        ({"fail_worse": True, "seeds": 1}, "a gate is of what is measured"),
+        ({"fail_worse": True, "arms": ("full",)}, "a gate is of what is measured"),
     )
     for options, said in usage:
         refused(place, tmp_path, UsageError, said, **options)

@@ -87,6 +87,10 @@ class Config:
             "--keep and --policies are of --scores; a manifest has its own": self.scores is not None
             or not (self.keep or self.policies or self.by),
         }
+        measurable = self.seeds > 1 and bool({"random", "stratified"} & {*self.arms, *self.policies})
+        laws["--fail-worse needs the arm random and two seeds or more: a gate is of what is measured"] = (
+            measurable or not self.fail_worse
+        )
         for law, holds in laws.items():
             if not holds:
                 raise UsageError(f"{law}.", do="audit evaluate --help")
