@@ -506,8 +506,8 @@ EVALUATE: Sequence[Section] = (
     Section(
         title="What is concluded",
         options=(
-            _option("--delta", metavar="SHARE", parse=values.share, default="0.002",
-                    help="margin of 'no worse' and 'equivalent', stated before the results"),
+            _option("--delta", metavar="PP", parse=values.number, default="0.2",
+                    help="margin of 'no worse' and 'equivalent' in percentage points, stated beforehand"),
             _option("--trainings", metavar="K", parse=values.whole, default="1",
                     help="trainings that share one scoring, for quality against time"),
             _option("--score-seconds", metavar="X", parse=values.number, default="as the scores state",

@@ -487,5 +487,5 @@ def test_the_page_says_what_one_seed_cannot(place: Path, tmp_path: Path) -> None
 def test_the_defaults_are_those_that_are_documented() -> None:
     config = evaluate.Config()
     assert config.source == Path("manifest.parquet")
-    assert config.delta == 0.002
+    assert config.delta == 0.2
     assert config.budget == "epochs"

@@ -35,7 +35,7 @@ class Config:
     selective: float = 0.0
     budget: Literal["epochs", "steps"] = "epochs"
     tune: int = 0
-    delta: float = 0.002
+    delta: float = 0.2
     label_noise: float = 0.0
     trainings: int = 1
     score_seconds: float | None = None
@@ -72,7 +72,7 @@ class Config:
             f"--seeds {self.seeds}: 1 to 1,000": 1 <= self.seeds <= 1000,
             f"--seed {self.seed}: 0 to 2^63 - 1": 0 <= self.seed < 2**63,
             f"--tune {self.tune}: 0 to 1,000 trials of each arm": 0 <= self.tune <= 1000,
-            f"--delta {self.delta:g}: a share of the test set in (0, 1)": 0 < self.delta < 1,
+            f"--delta {self.delta:g}: percentage points, above 0 and below 100": 0 < self.delta < 100,
             f"--label-noise {self.label_noise}: a share in [0, 1)": 0 <= self.label_noise < 1,
             f"--selective {self.selective}: a share in [0, 1)": 0 <= self.selective < 1,
             f"--trainings {self.trainings}: 1 or more": self.trainings >= 1,

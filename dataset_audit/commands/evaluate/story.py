@@ -292,7 +292,7 @@ def _findings(
         test_labels=data.test_labels,
         class_names=data.class_names,
         examples=len(data.rows),
-        delta=config.delta,
+        delta=config.delta / 100,
         scoring=scoring,
         trainings=config.trainings,
         seeds=len(resolved.seeds),
