@@ -6,16 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, nan
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dataset_audit.evaluate.arms import Job, overlap, shared_luck
-from dataset_audit.evaluate.experiment import Outcome
 from dataset_audit.evaluate.measure import Measured
 from dataset_audit.evaluate.pace import Baseline, Clock, Standing, standing
 from dataset_audit.evaluate.verdicts import Comparison, Series, compare, compare_to_full
 from dataset_audit.stats.paired import Difference
+
+if TYPE_CHECKING:
+    from dataset_audit.evaluate.experiment import Outcome
 
 Key = tuple[str, float, float]  # arm, share kept, share of the steps
 ALONE = ("full", "curve", "selective")  # arms with no random subset of their size
