@@ -93,13 +93,13 @@ def test_intervals_hold_the_figure_and_differences_are_paired() -> None:
 
 
 def test_the_interval_covers_as_often_as_it_promises() -> None:
-    """100 data sets, AUROC of two normal distributions two apart: 0.9214; nominal 95 %."""
+    """60 data sets, AUROC of two normal distributions two apart: 0.9214; nominal 95 %."""
     held = 0
-    for seed in range(100):
+    for seed in range(60):
         orders = drawn(300, seed + 10)
-        low, high = redraw({"good": orders["good"]}, seed, draws=150).interval("good", "auroc")
+        low, high = redraw({"good": orders["good"]}, seed, draws=120).interval("good", "auroc")
         held += low <= 0.92135 <= high
-    assert 88 <= held <= 100
+    assert 51 <= held <= 60
 
 
 def test_a_permuted_truth_stands_at_one_half() -> None:
