@@ -172,6 +172,9 @@ class Lines:
         slope: 95 % interval of its slope over redrawn models.
         intercept: Likewise.
         over_images: 95 % interval of the slope over redrawn images, or clusters of them, the models as they are.
+        reliability: Share of the variance between the models' accuracies on the original that is no luck of its
+            images, in [0, 1]. Luck there is not repeated elsewhere and makes the slope smaller by this factor; that of
+            the same images is, so for pairs it is 1.
         probit: On normal quantiles.
         probit_slope: 95 % interval of that slope over redrawn models.
     """
@@ -180,6 +183,7 @@ class Lines:
     slope: tuple[float, float]
     intercept: tuple[float, float]
     over_images: tuple[float, float]
+    reliability: float
     probit: Fit
     probit_slope: tuple[float, float]
 
@@ -394,9 +398,28 @@ def lines(exams: tuple[Exam, Exam], *, paired: bool, seed: int) -> Lines:
         slope=slope,
         intercept=intercept,
         over_images=_over_images(exams, paired=paired, seed=seed),
+        reliability=1.0 if paired else reliability(exams[0]),
         probit=probit_line(x, y),
         probit_slope=probit_slope,
     )
+
+
+def reliability(exam: Exam) -> float:
+    """Return the share of the variance between accuracies that is not the luck of the images; 0 where there is none.
+
+    Luck alone makes Σ(x − x̄)² = tr(C) − ΣC/M on average, with C the covariance of the M accuracies, that of correctness
+    over the number of images: what models get right together does not part them.
+
+    Source: errors in variables, Fuller 1987, section 1.1.
+    """
+    x = exam.correct.mean(0)
+    total = float(((x - x.mean()) ** 2).sum())
+    if len(exam) < 2 or total == 0:
+        return 0.0
+    together = exam.correct - x
+    covariance = together.T @ together / (len(exam) - 1) / len(exam)
+    luck = float(np.trace(covariance) - covariance.sum() / len(x))
+    return min(1.0, max(0.0, 1 - luck / total))
 
 
 def _over_images(exams: tuple[Exam, Exam], *, paired: bool, seed: int) -> tuple[float, float]:

@@ -110,6 +110,34 @@ def test_without_a_gap_none_is_shown_and_what_is_excluded_is_said(tmp_path: Path
     assert "either way is excluded" in line(report, "gap")
 
 
+def outcome(
+    tmp_path: Path, old: list[float], new: list[float], *, seed: int, sizes: tuple[int, int] = (2000, 2000)
+) -> str:
+    """What is said of gains by models of these merits on the two sets."""
+    rng = np.random.default_rng(seed)
+    told: dict[str, Any] = {}
+    for side, n, merits in (("original", sizes[0], old), ("new", sizes[1], new)):
+        label = rng.permutation(np.arange(n) % 3)
+        told[side] = str(write_csv(tmp_path / f"{side}.csv", {"label": label.tolist()}))
+        named = {f"m{place}": merit for place, merit in enumerate(merits)}
+        told[f"predictions_{side}"] = write_csv(tmp_path / f"{side}_said.csv", answers(rng, label, named))
+    return str(compare(tmp_path, force=True, **told)[0].summary["gains"])
+
+
+def test_every_verdict_on_gains_is_found_where_it_was_planted(tmp_path: Path) -> None:
+    old = list(np.linspace(0.7, 0.94, 8))
+    assert outcome(tmp_path, old, [0.7 + 0.5 * (m - 0.7) for m in old], seed=1) == "gains shrink"
+    assert outcome(tmp_path, old, [0.94 + 1.5 * (m - 0.94) for m in old], seed=2) == "better models lose less"
+    assert outcome(tmp_path, old, [m - 0.05 for m in old], seed=3) == "gains carry over"
+    assert outcome(tmp_path, [0.8] * 8, [0.8] * 8, seed=4) == "not measured"
+
+
+def test_a_worn_out_set_is_rarely_claimed_where_both_are_alike(tmp_path: Path) -> None:
+    old = list(np.linspace(0.76, 0.84, 6))
+    said = [outcome(tmp_path, old, old, seed=seed, sizes=(300, 300)) for seed in range(8)]
+    assert said.count("gains shrink") + said.count("better models lose less") <= 1
+
+
 def test_the_table_has_a_row_per_model_best_first(harder: tuple[Report, Path, dict[str, Any]]) -> None:
     report, path, told = harder
     table = TestsetTable.read(path)

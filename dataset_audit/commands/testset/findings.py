@@ -21,6 +21,7 @@ from dataset_audit.testset.near import Seen
 from dataset_audit.testset.wear import Wear, wear
 
 LINE = 3  # models that a line needs
+RELIABLE = 0.5  # share of the models' spread on the original that must be no luck
 Shrinking = Literal["better models lose less", "gains shrink", "gains carry over", "not measured"]
 
 
@@ -132,12 +133,16 @@ class Findings:
     def shrinking(self) -> Shrinking:
         """What the slope says of gains on the original: a test set that is worn out makes them shrink on a new one.
 
-        Said only where both intervals of the slope, over models and over images, lie on one side of 1.
+        Said only where both intervals of the slope, over models and over images, lie on one side of 1, after the
+        slope is corrected for luck on the original; not at all where most of the spread there is luck.
         """
         line = self.lines
         if line is None or not all(map(isfinite, (*line.slope, *line.over_images))):
             return "not measured"
-        low, high = min(line.slope[0], line.over_images[0]), max(line.slope[1], line.over_images[1])
+        if line.reliability < RELIABLE:
+            return "not measured"
+        low = min(line.slope[0], line.over_images[0]) / line.reliability
+        high = max(line.slope[1], line.over_images[1]) / line.reliability
         if low > 1:
             return "better models lose less"
         return "gains shrink" if high < 1 else "gains carry over"
@@ -352,6 +357,7 @@ def _lines(found: Lines) -> dict[str, object]:
         **_fit(found.plain),
         "slope_interval": _ends(found.slope),
         "slope_interval_images": _ends(found.over_images),
+        "reliability": plain(found.reliability),
         "intercept_interval": _ends(found.intercept),
         "probit": {**_fit(found.probit), "slope_interval": _ends(found.probit_slope)},
     }

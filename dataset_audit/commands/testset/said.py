@@ -12,6 +12,7 @@ from dataset_audit.testset.wear import Life, Wear
 
 Items = tuple[Line | Table | Note, ...]
 KEPT = 0.9  # rank correlation from which the order is called kept
+RELIABLE = 0.9  # share of the models' spread that is no luck, below which the slope is said to be too small
 FEW = 10  # models below which a line over redrawn models is too sure of itself
 
 GAPS = "gaps in percentage points, original minus new; errors on the new set for one on the original; "
@@ -115,6 +116,14 @@ def _line(found: Findings) -> Iterator[Line]:
             over + (f", R² {fit.r2:.3f}" if isfinite(fit.r2) else ""),
         ),
     )
+    if lines.reliability < RELIABLE:
+        yield Line(
+            "",
+            (
+                f"{100 * (1 - lines.reliability):.0f} % of the models' spread on the original is luck",
+                "the slope is smaller by that",
+            ),
+        )
     probit = lines.probit
     if isfinite(probit.slope):
         yield Line(
