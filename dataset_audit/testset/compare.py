@@ -17,7 +17,7 @@ from dataset_audit.stats.intervals import clopper_pearson, newcombe
 from dataset_audit.stats.matched import mcnemar, paired_interval, pairs
 
 Z = 1.959963984540054  # 97.5 % of a normal distribution lie below
-DRAWS = 1000  # of images, for the slope
+DRAWS = 500  # of images, for the slope
 CLUSTERED = 0.01  # share of images with a near-duplicate in their own set above which clusters are the units
 Interval = Literal["newcombe", "paired", "clusters"]
 Bools = NDArray[np.bool_]
