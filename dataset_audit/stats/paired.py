@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from math import inf, nan, sqrt
 from typing import Final
@@ -163,11 +164,13 @@ def seeds_to_settle(difference: Difference, confidence: float = 0.95) -> int | N
     size, spread = abs(difference.mean), difference.spread
     if not (np.isfinite(spread) and size > 0):
         return None
-    for n in range(2, MOST_SEEDS + 1):
+
+    def settles(n: int) -> bool:
         error = sqrt(difference.stays + spread**2 / n)
-        if _quantile(n - 1, (1 + confidence) / 2) * error < size:
-            return n
-    return None
+        return _quantile(n - 1, (1 + confidence) / 2) * error < size
+
+    needed = 2 + bisect_left(range(2, MOST_SEEDS + 1), True, key=settles)  # noqa: FBT003 - the first that does
+    return needed if needed <= MOST_SEEDS else None
 
 
 def over_examples(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
