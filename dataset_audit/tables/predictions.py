@@ -75,12 +75,6 @@ def read_answers(path: Path, part: str | None = None) -> Answers:
     return _answers(models, columns, path)
 
 
-def sets_of(path: Path) -> list[str]:
-    """Return the names in column ``set`` of a long table, in order of appearance; none without that column."""
-    columns = read_columns(path)
-    return list(dict.fromkeys(map(str, columns["set"].tolist()))) if "set" in columns else []
-
-
 def read_labels(path: Path) -> Answers:
     """Return the right answers of a test set, without models: a column of labels, or the only column there is.
 

@@ -10,7 +10,6 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from dataset_audit.tables import files, parquet, sidecar
 
@@ -32,7 +31,7 @@ TESTSET: Final[dict[str, tuple[pa.DataType, str]]] = {
     "gap_low": (pa.float64(), "low end of its 95 % interval"),
     "gap_high": (pa.float64(), "high end"),
     "interval": (pa.string(), "newcombe (two samples), paired (the same images), clusters (near-duplicates together)"),
-    "p": (pa.float64(), "of no gap, uncorrected: McNemar's exact test (paired), the score test (newcombe), normal (clusters)"),
+    "p": (pa.float64(), "of no gap, uncorrected: exact McNemar (paired), score test (newcombe), normal (clusters)"),
     "error_ratio": (pa.float64(), "errors on the new set per error on the original; null without errors there"),
     "rank_original": (pa.int64(), "1 is the best; equally good models share the better rank"),
     "rank_new": (pa.int64(), "likewise"),
@@ -150,9 +149,3 @@ def _table(rows: Rows, kinds: _KINDS) -> pa.Table:
 
 def _null(value: object) -> object:
     return None if isinstance(value, float) and np.isnan(value) else value
-
-
-def floats(table: pa.Table, name: str) -> NDArray[np.float64]:
-    """Return a numeric column, float64[N], NaN for null."""
-    found: NDArray[np.float64] = table[name].cast(pa.float64()).to_numpy(zero_copy_only=False)
-    return found

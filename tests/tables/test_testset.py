@@ -16,7 +16,6 @@ from dataset_audit.tables.testset import (
     TESTSET,
     TestsetTable,
     classes_path,
-    floats,
     foreign_classes,
     standing_classes,
 )
@@ -45,7 +44,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     found = TestsetTable.read(path)
     assert found.models.column_names == list(TESTSET)
     assert found.classes.column_names == list(CLASSES)
-    assert floats(found.models, "gap").tolist() == [0.25, 0.5]
+    assert found.models["gap"].to_pylist() == [0.25, 0.5]
     assert pq.read_schema(path).metadata[b"audit.format"] == b"testset"
     assert sidecar.read(path)["classes"]["rows"] == 3  # type: ignore[index]
 
