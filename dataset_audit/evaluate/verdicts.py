@@ -49,7 +49,7 @@ class Comparison:
         difference: First minus second, shares, over seeds: how sure it is on this test set.
         adjusted: p, after Holm over the sizes of this arm where the other is of its size; NaN without an interval.
         verdict: What follows.
-        settle: Seeds that would tell the difference from none; None where none would, or it is told already.
+        settle: Seeds that would tell the difference from none, after Holm; None where none would, or it is told.
         population: Interval over test examples: what another test set of the size could have said.
     """
 
@@ -138,7 +138,10 @@ def _difference(one: Series, other: Series, *, drawn: bool) -> Difference:
 def _comparison(
     one: Series, other: Series, difference: Difference, said: tuple[float, Verdict]
 ) -> Comparison:
-    open_ = said[1] == "no difference shown"
+    settle = None
+    if said[1] == "no difference shown" and isfinite(difference.spread) and difference.p > 0:
+        # what Holm multiplies p by is asked of the interval as well
+        settle = seeds_to_settle(difference, 1 - ALPHA * difference.p / said[0])
     return Comparison(
         arm=one.arm,
         keep=one.keep,
@@ -146,6 +149,6 @@ def _comparison(
         difference=difference,
         adjusted=said[0],
         verdict=said[1],
-        settle=seeds_to_settle(difference) if open_ and isfinite(difference.spread) else None,
+        settle=settle,
         population=over_examples(one.right.mean(0), other.right.mean(0)),
     )

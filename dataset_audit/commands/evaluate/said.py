@@ -16,9 +16,9 @@ Items = tuple[Line | Table | Note, ...]
 PLACES = {
     "above": "above",
     "below": "below",
-    "on": "not told apart",
-    "before": "shorter than all",
-    "beyond": "longer than all",
+    "on": "unclear",
+    "before": "before the curve",
+    "beyond": "past the curve",
     "not measured": "not known",
 }
 
@@ -43,13 +43,12 @@ def _removal(found: Findings) -> Iterator[Line | Table | Note]:
                 f"{keep:.4g}",
                 _called(arm, share, group),
                 _accuracy(group),
-                _points(one.difference.mean) if one else "-",
                 _interval(one) if one else "-",
-                one.verdict if one else "-",
+                _verdict(one) if one else "-",
             )
         )
     of = f"to {found.baseline_name}" if found.baseline_name else "to random"
-    columns = ("keep", "arm", "accuracy %", of, "95 % interval", "verdict")
+    columns = ("keep", "arm", "accuracy %", f"{of}, 95 %", "verdict")
     yield Table(columns, tuple(rows), left=("arm", "verdict"), shown=60)
     if found.seeds == 1:
         yield Note("one seed: no spread, no interval, no verdict; --seeds 3 is the least")
@@ -82,8 +81,15 @@ def _points(share: float) -> str:
 def _interval(one: Comparison) -> str:
     difference = one.difference
     if isnan(difference.low):
-        return "-"
-    return f"[{_points(difference.low)}, {_points(difference.high)}]"
+        return _points(difference.mean)
+    return f"{_points(difference.mean)} [{_points(difference.low)}, {_points(difference.high)}]"
+
+
+def _verdict(one: Comparison) -> str:
+    """Return the verdict; where the interval alone would have said more, what took it back."""
+    if one.verdict == "no difference shown" and not one.difference.low <= 0 <= one.difference.high:
+        return "no difference (Holm)"
+    return one.verdict
 
 
 def _settle(found: Findings) -> Iterator[Line]:
@@ -171,7 +177,7 @@ def _time(found: Findings) -> Iterator[Line | Table | Note]:
         yield Line("time", ("no curve to compare with: it needs the arm full and --curve",))
         return
     points = ", ".join(
-        f"{100 * values.mean():.2f} in {seconds:,.0f} s"
+        f"{100 * values.mean():.2f} in {_seconds(seconds)} s"
         for seconds, values in zip(baseline.seconds.tolist(), baseline.accuracy, strict=True)
     )
     yield Line("curve", (f"all examples for less time: {points}",))
@@ -182,8 +188,12 @@ def _time(found: Findings) -> Iterator[Line | Table | Note]:
         _stood(key[0] if key[2] == 1 else f"{key[0]} {key[2]:g}", key[1], one)
         for key, one in found.standings.items()
     ]
-    columns = ("keep", "arm", "training s", "and scoring", "to curve", "place", "saved s", "pays after")
-    yield Table(columns, tuple(rows), left=("arm", "place"), shown=60)
+    columns = ("keep", "arm", "training s", "total s", "at equal time", "saved s", "pays at")
+    yield Table(columns, tuple(rows), left=("arm", "at equal time"), shown=60)
+    yield Note(
+        "total: with scoring; at equal time: points beyond what all examples give in that time; saved: training "
+        "seconds at equal quality; pays at: trainings after which scoring is paid for"
+    )
     if found.clock.uneven:
         yield Note(
             f"the machine's pace changed {found.clock.spread:.1f}-fold between trainings, so seconds are the "
@@ -196,11 +206,17 @@ def _time(found: Findings) -> Iterator[Line | Table | Note]:
         yield Line("above", ("no arm is above what the same time buys on all examples",))
 
 
+def _seconds(seconds: float) -> str:
+    return f"{seconds:,.0f}" if seconds >= 100 else f"{seconds:.1f}"
+
+
 def _stood(arm: str, keep: float, one: Standing) -> tuple[str, ...]:
-    gained = "-" if one.gained is None else _points(one.gained.mean)
-    saved = "-" if one.saved is None else f"{one.saved:,.1f}"
+    place = PLACES[one.place]
+    if one.gained is not None:
+        place = f"{_points(one.gained.mean)} {place}"
     pays = "-"
-    if one.pays_after is not None:
+    if one.pays_after is not None and one.scoring > 0:
         pays = "never" if not isfinite(one.pays_after) else f"{ceil(one.pays_after):,}"
-    total = "-" if isnan(one.total) else f"{one.total:,.1f}"
-    return f"{keep:.4g}", arm, f"{one.seconds:,.1f}", total, gained, PLACES[one.place], saved, pays
+    total = "-" if isnan(one.total) else _seconds(one.total)
+    saved = "-" if one.saved is None else f"{one.saved:,.1f}"
+    return f"{keep:.4g}", arm, _seconds(one.seconds), total, place, saved, pays
