@@ -74,7 +74,7 @@ def trends(
         )  # fmt: skip
         rows.append((level[0], "", level[1], "", ""))
     if log:
-        axes.set_xscale("log")
+        _logarithmic(axes)
     title, horizontal, vertical = words
     axes.set_title(title, loc="left", fontsize=11)
     axes.set_xlabel(f"{horizontal} (log scale)" if log else horizontal, fontsize=9)
@@ -84,6 +84,16 @@ def trends(
     if len(series) > 1:
         figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     return Chart(name, figure, ("series", horizontal, "value", "low", "high"), tuple(rows))
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Make the horizontal axis logarithmic with plain numbers at 1, 2 and 5 of each decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415 - an extra
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _draw(axes: Axes, one: Trend, number: int) -> None:

@@ -59,8 +59,8 @@ def _time(found: Findings) -> Chart:
     baseline = found.baseline
     if baseline is None:
         raise ValueError("no curve")
-    series = [_curve(found)]
-    arms: dict[str, list[tuple[float, Group]]] = {}
+    series = []
+    arms: dict[str, list[tuple[float, Group]]] = {name: [] for name in found.arms()}  # colours as for removal
     for key, one in found.standings.items():
         seconds = one.seconds if np.isnan(one.total) else one.total
         arms.setdefault(key[0], []).append((seconds, found.groups[key]))
@@ -78,6 +78,7 @@ def _time(found: Findings) -> Chart:
                 notes=tuple(f"{group.job.keep:.2g}" for _, group in points),
             )
         )
+    series.append(_curve(found))
     worst = min(float(np.min(baseline.accuracy)), *(group.mean for group in found.groups.values()))
     title = "Quality against time: above the line, pruning pays"
     chart = trends(
