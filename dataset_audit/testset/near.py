@@ -11,7 +11,7 @@ no true copy is found.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -31,6 +31,7 @@ PAIRED: Final = (
     0.5  # median correlation of the n-th image with the n-th above which two sets are the same images
 )
 _BLOCK: Final = 500
+_WIDTH: Final = 65_536  # of the larger set at one time, so that a block takes 260 MB
 
 Grey = NDArray[np.float32]
 Vectors = NDArray[np.float32]
@@ -58,12 +59,11 @@ def _turned(made: Vectors, *, mirrored: bool, upside_down: bool) -> Vectors:
     return np.ascontiguousarray(pictures).reshape(len(made), -1)
 
 
-def _blocks(first: Vectors, second: Vectors) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield (start, float32[B, M]): the larger correlation, as they are or mirrored, of some with all."""
+def _likeness(first: Vectors, second: Vectors) -> NDArray[np.float32]:
+    """Return float32[N, M]: the larger correlation of each with each, as they are or mirrored."""
     mirrored = _turned(first, mirrored=True, upside_down=False)
-    for start in range(0, len(first), _BLOCK):
-        stop = start + _BLOCK
-        yield start, np.maximum(first[start:stop] @ second.T, mirrored[start:stop] @ second.T)
+    found: NDArray[np.float32] = np.maximum(first @ second.T, mirrored @ second.T)
+    return found
 
 
 def _nothing(_: int) -> None:
@@ -73,10 +73,11 @@ def _nothing(_: int) -> None:
 def alike(first: Vectors, second: Vectors, done: Done = _nothing) -> NDArray[np.bool_]:
     """Return bool[N]: is each of the first nearly one of the second? ``done`` is told how many were looked up."""
     found = np.zeros(len(first), np.bool_)
-    if len(second):
-        for start, likeness in _blocks(first, second):
-            found[start : start + len(likeness)] = likeness.max(1) >= ALIKE
-            done(len(likeness))
+    for start in range(0, len(first), _BLOCK):
+        these = slice(start, start + _BLOCK)
+        for at in range(0, len(second), _WIDTH):
+            found[these] |= (_likeness(first[these], second[at : at + _WIDTH]) >= ALIKE).any(1)
+        done(len(found[these]))
     return found
 
 
@@ -105,7 +106,7 @@ def clusters(made: Vectors, hashes: Sequence[str], done: Done = _nothing) -> NDA
     found = [np.array([pair for pair in known if pair[0] != pair[1]], np.int64).reshape(-1, 2)]
     for start in range(0, n, _BLOCK):
         # to be mirrored images of each other goes both ways, so each pair is looked at once
-        _, likeness = next(_blocks(made[start : start + _BLOCK], made[start:]))
+        likeness = _likeness(made[start : start + _BLOCK], made[start:])
         near = np.argwhere(likeness >= ALIKE) + start
         found.append(near[near[:, 0] < near[:, 1]])
         done(len(likeness))

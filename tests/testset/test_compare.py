@@ -283,3 +283,15 @@ def test_the_slope_divided_by_the_reliability_is_the_true_one() -> None:
         corrected.append(plain[-1] / reliability(before))
     assert np.mean(plain) < 0.85
     assert np.median(corrected) == pytest.approx(1, abs=0.08)
+
+
+def test_pairs_told_apart_are_those_of_mcnemars_test() -> None:
+    rng = np.random.default_rng(12)
+    correct = alike(rng, 300, [0.8, 0.82, 0.7, 0.7, 0.9])
+    again = np.concatenate([correct, correct[:, :1]], 1)  # and one that is another's copy
+    apart = 0
+    for a in range(6):
+        for b in range(a):
+            one, other = again[:, a], again[:, b]
+            apart += mcnemar(int((one & ~other).sum()), int((other & ~one).sum())) <= 0.05
+    assert order((exam(again), exam(again))).told_apart == apart

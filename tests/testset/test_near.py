@@ -106,6 +106,17 @@ def test_sets_are_the_same_images_only_in_the_same_order() -> None:
     assert not same_images(vectors(pictures), vectors(drawn(80, 12)))
 
 
+def test_a_large_set_is_searched_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, test = drawn(90, 14), drawn(20, 15)
+    test[3], test[11] = train[0], train[89]
+    whole = alike(vectors(test), vectors(train))
+    monkeypatch.setattr("dataset_audit.testset.near._WIDTH", 7)
+    monkeypatch.setattr("dataset_audit.testset.near._BLOCK", 6)
+    assert alike(vectors(test), vectors(train)).tolist() == whole.tolist()
+    assert np.flatnonzero(whole).tolist() == [3, 11]
+    assert not alike(vectors(test), vectors(train)[:0]).any()
+
+
 def test_pairs_beyond_one_block_are_found_and_every_image_is_counted() -> None:
     pictures = drawn(1100, 13)
     pictures[1050] = pictures[3][:, ::-1]
