@@ -96,7 +96,7 @@ def wear(
     known = not isnan(rho)
     rho = max(rho, 0.0) if known else 0.0
     steps = -np.diff(shares[best])
-    neighbours = float(np.median(steps[steps > 0])) if (steps > 0).any() else nan
+    neighbours = round(float(np.median(steps[steps > 0])), 9) if (steps > 0).any() else nan
     asked = [
         *([] if isnan(neighbours) else [neighbours]),
         *([] if difference is None else [difference]),
@@ -115,7 +115,7 @@ def wear(
         bias=best_of_bias(k, p=accuracy, n=n, rho=rho),
         lives=tuple(
             Life(difference=each, selections=life(each, p=accuracy, n=n, rho=rho))
-            for each in dict.fromkeys(asked)
+            for each in dict.fromkeys(round(each, 9) for each in asked)
         ),
         choosing=tuple(_choosing(correct[:, best], accuracy, rho, seed=seed, draws=draws))
         if count >= ENOUGH and n > 1

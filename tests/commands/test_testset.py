@@ -110,18 +110,32 @@ def test_without_a_gap_none_is_shown_and_what_is_excluded_is_said(tmp_path: Path
     assert "either way is excluded" in line(report, "gap")
 
 
+def merits(
+    tmp_path: Path, old: list[float], new: list[float], *, seed: int, sizes: tuple[int, int] = (2000, 2000)
+) -> Report:
+    """What is said of models of these merits on the two sets."""
+    rng = np.random.default_rng(seed)
+    told: dict[str, Any] = {}
+    for side, n, these in (("original", sizes[0], old), ("new", sizes[1], new)):
+        label = rng.permutation(np.arange(n) % 3)
+        told[side] = str(write_csv(tmp_path / f"{side}.csv", {"label": label.tolist()}))
+        named = {f"m{place}": merit for place, merit in enumerate(these)}
+        told[f"predictions_{side}"] = write_csv(tmp_path / f"{side}_said.csv", answers(rng, label, named))
+    return compare(tmp_path, force=True, **told)[0]
+
+
 def outcome(
     tmp_path: Path, old: list[float], new: list[float], *, seed: int, sizes: tuple[int, int] = (2000, 2000)
 ) -> str:
-    """What is said of gains by models of these merits on the two sets."""
-    rng = np.random.default_rng(seed)
-    told: dict[str, Any] = {}
-    for side, n, merits in (("original", sizes[0], old), ("new", sizes[1], new)):
-        label = rng.permutation(np.arange(n) % 3)
-        told[side] = str(write_csv(tmp_path / f"{side}.csv", {"label": label.tolist()}))
-        named = {f"m{place}": merit for place, merit in enumerate(merits)}
-        told[f"predictions_{side}"] = write_csv(tmp_path / f"{side}_said.csv", answers(rng, label, named))
-    return str(compare(tmp_path, force=True, **told)[0].summary["gains"])
+    """What is said of the gains of such models."""
+    return str(merits(tmp_path, old, new, seed=seed, sizes=sizes).summary["gains"])
+
+
+def test_an_order_that_is_turned_round_is_told_from_one_that_is_not_settled(tmp_path: Path) -> None:
+    turned = merits(tmp_path, [0.9, 0.8, 0.7], [0.6, 0.7, 0.8], seed=7)
+    assert line(turned, "order").startswith("changed: Spearman -1.000")
+    unsettled = merits(tmp_path, [0.8, 0.8, 0.801], [0.801, 0.8, 0.8], seed=7)
+    assert line(unsettled, "order").startswith("not settled")
 
 
 def test_every_verdict_on_gains_is_found_where_it_was_planted(tmp_path: Path) -> None:
@@ -130,6 +144,9 @@ def test_every_verdict_on_gains_is_found_where_it_was_planted(tmp_path: Path) ->
     assert outcome(tmp_path, old, [0.94 + 1.5 * (m - 0.94) for m in old], seed=2) == "better models lose less"
     assert outcome(tmp_path, old, [m - 0.05 for m in old], seed=3) == "gains carry over"
     assert outcome(tmp_path, [0.8] * 8, [0.8] * 8, seed=4) == "not measured"
+    assert (
+        outcome(tmp_path, [0.7, 0.8, 0.9], [0.8, 0.7, 0.8], seed=5) == "not measured"
+    )  # anything may be true
 
 
 def test_a_worn_out_set_is_rarely_claimed_where_both_are_alike(tmp_path: Path) -> None:

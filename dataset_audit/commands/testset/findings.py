@@ -134,7 +134,8 @@ class Findings:
         """What the slope says of gains on the original: a test set that is worn out makes them shrink on a new one.
 
         Said only where both intervals of the slope, over models and over images, lie on one side of 1, after the
-        slope is corrected for luck on the original; not at all where most of the spread there is luck.
+        slope is corrected for luck on the original; not at all where most of the spread there is luck, or where the
+        interval holds both no gain at all and the whole of it.
         """
         line = self.lines
         if line is None or not all(map(isfinite, (*line.slope, *line.over_images))):
@@ -145,7 +146,9 @@ class Findings:
         high = max(line.slope[1], line.over_images[1]) / line.reliability
         if low > 1:
             return "better models lose less"
-        return "gains shrink" if high < 1 else "gains carry over"
+        if high < 1:
+            return "gains shrink"
+        return "gains carry over" if low > 0 else "not measured"
 
     @cached_property
     def wear(self) -> tuple[Wear, Wear]:

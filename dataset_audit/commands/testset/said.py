@@ -118,7 +118,7 @@ def _line(found: Findings) -> Iterator[Line]:
     )
     if lines.reliability < RELIABLE:
         yield Line(
-            "",
+            "luck",
             (
                 f"{100 * (1 - lines.reliability):.0f} % of the models' spread on the original is luck",
                 "the slope is smaller by that",
@@ -151,7 +151,7 @@ def _order(found: Findings) -> Iterator[Line]:
     if order is None:
         return
     if isfinite(order.spearman):
-        kept = "kept" if order.spearman >= KEPT else "not kept" if order.spearman < 0.5 else "partly kept"
+        kept = "kept" if order.spearman >= KEPT else "changed" if order.reversed else "not settled"
         yield Line(
             "order",
             (
@@ -215,9 +215,9 @@ def _selection(found: Findings) -> Iterator[Line]:
         for each in wear.choosing:
             measured = each.measured
             yield Line(
-                "",
+                "measured",
                 (
-                    f"measured: best of {measured.models} on {measured.size:,} images",
+                    f"best of {measured.models} on {measured.size:,} images of {name}",
                     f"{points(measured.bias)} ± {points(measured.error)}",
                     f"formula {points(each.formula)}",
                 ),
