@@ -260,6 +260,13 @@ def test_the_same_command_gives_the_same_bytes_and_then_does_nothing(tmp_path: P
     assert compare(tmp_path, force=True, seed=2, **told)[0].outputs[0].rows == 5
 
 
+def test_what_a_killed_run_left_is_tidied_up(tmp_path: Path) -> None:
+    for name in ("testset", "testset_classes"):
+        (tmp_path / f".{name}.parquet.0123456789ab.tmp").write_bytes(b"half a table")
+    compare(tmp_path, **planted(tmp_path, sizes=(60, 50)))
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
 def test_changed_predictions_are_another_run(tmp_path: Path) -> None:
     told = planted(tmp_path, sizes=(60, 50))
     compare(tmp_path, **told)

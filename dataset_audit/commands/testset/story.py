@@ -54,7 +54,8 @@ def run(config: Config, progress: Progress) -> Report:
         names = " and ".join(side.name for side in material.sides)
         return Report("testset", f"plan for {names}", summary={"plan": _asked(config, material)})
     with files.locked(config.out):
-        files.sweep(config.out, sidecar.sidecar_path(config.out))
+        for table in (config.out, classes_path(config.out)):
+            files.sweep(table, sidecar.sidecar_path(table))
         return _run(config, material, progress)
 
 
