@@ -363,13 +363,21 @@ class ScoreTable:
 
         Raises:
             UsageError: The table was written without per-run columns, or has no such score.
+            DataError: Rows have different numbers of runs, or none has any.
         """
         column = f"{name}_runs"
         if column not in self.data.column_names:
             raise UsageError(f"There is no column {column!r}.", do="audit forgetting --per-run")
         lists = self.data[column].combine_chunks()
+        lengths = pc.unique(pc.list_value_length(lists).drop_null()).to_pylist()
+        if len(lengths) != 1:
+            raise DataError(f"Column {column!r} has not as many runs in every row: {sorted(lengths)}.")
         values = lists.flatten().cast(pa.float64()).to_numpy(zero_copy_only=False)
-        return np.asarray(values, np.float64).reshape(len(self), -1)
+        found = np.full((len(self), lengths[0]), np.nan)
+        found[lists.is_valid().to_numpy(zero_copy_only=False)] = values.reshape(
+            -1, lengths[0]
+        )  # none of null
+        return found
 
     def strings(self, name: str) -> list[str | None]:
         """Return a text column."""

@@ -119,6 +119,21 @@ def test_rows_that_cannot_be_ranked_are_no_candidates_and_say_why() -> None:
     assert of_run.candidates.keys[0].tolist() == [2, 3], "the run's scores stand by their rows"
 
 
+@pytest.mark.parametrize("kind", [pa.list_(pa.float32(), 2), pa.list_(pa.float32())])
+def test_rows_without_runs_leave_the_runs_of_others_where_they_are(kind: pa.DataType) -> None:
+    """A list that is null has no values in memory, so that those after it would move up."""
+    lists = pa.array([[3.0, 1], None, [2, 7], None], kind)
+    foreign = ScoreTable(
+        pa.table({"index": [0, 1, 2, 3], "mine": [2.0, None, 4, None], "mine_runs": lists}), None
+    )
+    found = ranked(foreign, by=("mine",), hard="high", run=1, nan="drop")
+    assert found.rows.tolist() == [0, 2]
+    assert found.candidates.keys[0].tolist() == [1, 7]
+    ragged = pa.array([[3.0, 1], [2.0]], pa.list_(pa.float32()))
+    with pytest.raises(DataError, match="not as many runs in every row"):
+        ScoreTable(pa.table({"mine_runs": ragged}), None).per_run("mine")
+
+
 def test_a_table_without_a_row_to_rank_is_an_error() -> None:
     with pytest.raises(DataError, match="no row that can be ranked"):
         ranked(table(presentations=np.zeros(N, np.int32)))
