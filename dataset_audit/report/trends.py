@@ -14,6 +14,7 @@ from dataset_audit.report.drawing import COLOURS, GREY, LINES, MARKERS, Chart, n
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 _LABEL = 40
 _NOTHING: NDArray[np.float64] = np.empty(0)
@@ -62,8 +63,8 @@ def trends(
     figure = new_figure(7.6, 4.4)
     axes = figure.subplots()
     rows: list[tuple[object, ...]] = []
-    for number, one in enumerate(series):
-        _draw(axes, one, number)
+    lines = [_draw(axes, one, number) for number, one in enumerate(series)]
+    for one in series:
         ends = [values if len(values) else np.full(len(one.x), np.nan) for values in (one.low, one.high)]
         rows += [(one.label, *point) for point in np.stack([one.x, one.y, *ends], 1).tolist()]
     if level is not None:
@@ -82,7 +83,9 @@ def trends(
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
     if len(series) > 1:
-        figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+        # by hand: matplotlib's own list leaves out labels that begin with _
+        labels = [text(one.label, _LABEL) for one in series]
+        figure.legend(lines, labels, loc="outside right upper", fontsize=8, frameon=False)
     return Chart(name, figure, ("series", horizontal, "value", "low", "high"), tuple(rows))
 
 
@@ -96,10 +99,10 @@ def _logarithmic(axes: Axes) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _draw(axes: Axes, one: Trend, number: int) -> None:
+def _draw(axes: Axes, one: Trend, number: int) -> Line2D:
     colour, marker = COLOURS[number % len(COLOURS)], MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
     style = LINES[(number + number // len(COLOURS)) % len(LINES)] if one.joined else "none"
-    axes.plot(
+    (line,) = axes.plot(
         one.x, one.y, linestyle=style, marker=marker, color=colour, markersize=5, linewidth=1.4,
         label=text(one.label, _LABEL), zorder=3,
     )  # fmt: skip
@@ -110,6 +113,7 @@ def _draw(axes: Axes, one: Trend, number: int) -> None:
         axes.errorbar(one.x, one.y, spread, fmt="none", ecolor=colour, elinewidth=1, zorder=2)
     for x, y, note in zip(one.x, one.y, one.notes, strict=False):
         axes.annotate(text(note, 12), (x, y), (4, -8), textcoords="offset points", fontsize=6, color=GREY)
+    return line
 
 
 @dataclass(frozen=True)
