@@ -109,7 +109,7 @@ def standing(
     Args:
         baseline: The curve; its seeds are those of ``accuracy``, in the same order.
         accuracy: float[S].
-        seconds: Training time of one run.
+        seconds: Training time of one run; NaN if not known.
         scoring: Seconds of scoring, 0 where nothing was scored, NaN if not known.
         trainings: k, how many trainings share one scoring.
     """
@@ -125,7 +125,7 @@ def standing(
         gained = paired(np.asarray(accuracy, np.float64), baseline.at(total))
         place = "above" if gained.low > 0 else "below" if gained.high < 0 else "on"
     needed = baseline.time_for(float(np.mean(accuracy)))
-    saved = needed - seconds if 0 < needed < inf else None
+    saved = needed - seconds if 0 < needed < inf and not np.isnan(seconds) else None
     pays = None
     if saved is not None and not np.isnan(scoring):
         pays = 0.0 if scoring == 0 else scoring / saved if saved > 0 else inf

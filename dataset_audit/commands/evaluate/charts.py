@@ -47,12 +47,14 @@ def _removal(found: Findings) -> Chart:
             )
         )
     band = f"band: ± standard deviation of {found.seeds} seeds" if found.seeds > 1 else "one seed"
-    return trends(
+    chart = trends(
         "removal",
         series,
         words=("What is left when examples are removed", "examples kept (%)", f"test accuracy (%), {band}"),
         level=None if full is None else (f"all examples {100 * full.mean:.2f}", 100 * full.mean),
     )
+    _focus(chart, found)
+    return chart
 
 
 def _time(found: Findings) -> Chart:
@@ -63,8 +65,12 @@ def _time(found: Findings) -> Chart:
     arms: dict[str, list[tuple[float, Group]]] = {name: [] for name in found.arms()}  # colours as for removal
     for key, one in found.standings.items():
         seconds = one.seconds if np.isnan(one.total) else one.total
+        if np.isnan(seconds):
+            continue
         arms.setdefault(key[0], []).append((seconds, found.groups[key]))
     for name, points in arms.items():
+        if not points:
+            continue
         mean = _points([group.mean for _, group in points])
         spread = np.nan_to_num(_points([group.spread for _, group in points]))
         series.append(
@@ -79,26 +85,33 @@ def _time(found: Findings) -> Chart:
             )
         )
     series.append(_curve(found))
-    worst = min(float(np.min(baseline.accuracy)), *(group.mean for group in found.groups.values()))
-    title = "Quality against time: above the line, pruning pays"
     chart = trends(
         "quality_time",
         series,
         words=(
-            title,
+            "Quality against time: above the line, pruning pays",
             "training time, scoring included (s)",
             f"test accuracy (%), ± standard deviation of {found.seeds} seeds",
         ),
         log=True,
     )
-    near = 100 * float(baseline.accuracy.min())
-    if 100 * worst < near - 10:  # arms that collapse would flatten what is to be compared
-        chart.figure.axes[0].set_ylim(bottom=near - 5)
-        chart.figure.axes[0].annotate(
-            "arms below are not shown", (0, 0), (4, 4), xycoords="axes fraction",
+    _focus(chart, found)
+    return chart
+
+
+def _focus(chart: Chart, found: Findings) -> None:
+    """Show the range of all arms but the easiest, which falls so far that nothing else could be told apart."""
+    others = [100 * group.mean for (arm, *_), group in found.groups.items() if arm != "easiest"]
+    margin = 0.1 * max(max(others) - min(others), 0.5)
+    low, high = min(others) - margin, max(others) + margin
+    axes = chart.figure.axes[0]
+    hidden = sum(100 * group.mean < low for (arm, *_), group in found.groups.items() if arm == "easiest")
+    axes.set_ylim(low, high)
+    if hidden:
+        axes.annotate(
+            f"easiest: {hidden} of its sizes lie below", (0, 0), (4, 4), xycoords="axes fraction",
             textcoords="offset points", fontsize=7,
         )  # fmt: skip
-    return chart
 
 
 def _curve(found: Findings) -> Trend:

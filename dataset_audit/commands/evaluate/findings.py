@@ -197,11 +197,13 @@ class Findings:
 
         As measured; on a machine whose pace changed by more than a quarter meanwhile, the work done at the median pace,
         so that an arm is not called slow for what something else did. Trainings that only look at some of their
-        examples have a pace of their own and stay as measured.
+        examples have a pace of their own, which such a machine does not tell: NaN.
         """
         measured = float(np.mean([one.outcome.seconds for one in group.done]))
-        if not self.clock.uneven or group.job.skip:
+        if not self.clock.uneven:
             return measured
+        if group.job.skip:
+            return nan
         return self.clock.pace * float(np.mean([one.outcome.presentations for one in group.done]))
 
     @cached_property
@@ -298,7 +300,7 @@ class Findings:
             "ece": group.average("ece"),
             "loss": group.average("loss"),
             "wrong_labels": plain(float(np.mean([one.wrong_labels for one in group.done]))),
-            "seconds": self.seconds(group),
+            "seconds": plain(self.seconds(group)),
             "knobs": dict(group.job.knobs),
         }
 
@@ -357,7 +359,7 @@ def _compared(one: Comparison) -> dict[str, object]:
 def _stood(one: Standing) -> Mapping[str, object]:
     pays = one.pays_after
     return {
-        "seconds": one.seconds,
+        "seconds": plain(one.seconds),
         "scoring_seconds": plain(one.scoring),
         "total_seconds": plain(one.total),
         "place": one.place,

@@ -197,7 +197,7 @@ def _time(found: Findings) -> Iterator[Line | Table | Note]:
     if found.clock.uneven:
         yield Note(
             f"the machine's pace changed {found.clock.spread:.1f}-fold between trainings, so seconds are the "
-            "examples presented at the median pace"
+            "examples presented at the median pace; of arms that skip backward passes they are not known"
         )
     winners = [f"{arm} {keep:.3g}" for (arm, keep, _), one in found.standings.items() if one.place == "above"]
     if winners:
@@ -207,6 +207,8 @@ def _time(found: Findings) -> Iterator[Line | Table | Note]:
 
 
 def _seconds(seconds: float) -> str:
+    if isnan(seconds):
+        return "-"
     return f"{seconds:,.0f}" if seconds >= 100 else f"{seconds:.1f}"
 
 
@@ -217,6 +219,5 @@ def _stood(arm: str, keep: float, one: Standing) -> tuple[str, ...]:
     pays = "-"
     if one.pays_after is not None and one.scoring > 0:
         pays = "never" if not isfinite(one.pays_after) else f"{ceil(one.pays_after):,}"
-    total = "-" if isnan(one.total) else _seconds(one.total)
     saved = "-" if one.saved is None else f"{one.saved:,.1f}"
-    return f"{keep:.4g}", arm, _seconds(one.seconds), total, place, saved, pays
+    return f"{keep:.4g}", arm, _seconds(one.seconds), _seconds(one.total), place, saved, pays
