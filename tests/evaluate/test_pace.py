@@ -183,6 +183,11 @@ def test_an_unknown_scoring_time_is_not_taken_for_none() -> None:
     assert found.pays_after is None
 
 
+def test_an_unknown_training_time_has_no_place_and_saves_nothing_that_could_be_told() -> None:
+    found = stood(0.90, math.nan, scoring=5.0)
+    assert (found.place, found.gained, found.saved, found.pays_after) == ("not measured", None, None, None)
+
+
 def test_quality_outside_the_curve_saves_nothing_that_could_be_told() -> None:
     for accuracy in (0.95, 0.60):
         found = stood(accuracy, 50.0, scoring=5.0)
