@@ -178,6 +178,8 @@ def test_differences_stand_under_their_arm_with_interval_and_verdict(tmp_path: P
     assert places[1.0, 3.0] == 2
     assert places[-31.0, -29.0] == 4
     assert axes.get_ylim()[0] > axes.get_ylim()[1], "top to bottom"
+    (margin,) = axes.patches
+    assert (margin.get_x(), margin.get_width()) == (-0.2, pytest.approx(0.4))
 
 
 values = st.floats(-100, 100)
