@@ -179,12 +179,40 @@ def test_an_interrupted_evaluation_goes_on_at_the_epoch_it_was_in(place: Path, t
 def test_a_finished_evaluation_is_left_alone_and_another_one_refused(place: Path, tmp_path: Path) -> None:
     audit(place, tmp_path)
     before = (tmp_path / "evaluation.parquet").read_bytes()
-    assert audit(place, tmp_path).summary == {"nothing_to_do": True}
+    again = audit(place, tmp_path)
+    assert again.summary["nothing_to_do"] is True
+    assert not again.outputs
     with pytest.raises(MismatchError, match=r"recipe.epochs: 2 -> 3"):
         audit(place, tmp_path, overrides={**SHORT, "epochs": "3"})
     assert (tmp_path / "evaluation.parquet").read_bytes() == before
     audit(place, tmp_path, overrides={**SHORT, "epochs": "3"}, force=True)
     assert (tmp_path / "evaluation.parquet").read_bytes() != before
+
+
+def test_a_finished_evaluation_is_shown_again_with_another_margin_and_its_charts(
+    place: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    first = audit(place, tmp_path, arms=("full", "random", "rs2"), curve=(0.5,), tune=2)
+    before = (tmp_path / "evaluation.parquet").read_bytes()
+    again = audit(
+        place, tmp_path, arms=("full", "random", "rs2"), curve=(0.5,), tune=2, delta=90.0, trainings=7,
+        charts=tmp_path / "charts",
+    )  # fmt: skip
+    assert (tmp_path / "evaluation.parquet").read_bytes() == before
+    same = ("arms", "curve", "overlap_between_seeds", "pace_spread")
+    assert [again.summary[name] for name in same[1:]] == [first.summary[name] for name in same[1:]]
+    rounded = {"recall", "worst_recall", "class_share"}  # the table holds them in float32
+    for one, other in zip(again.summary["arms"], first.summary["arms"], strict=True):  # type: ignore[call-overload]
+        assert {key: one[key] for key in one.keys() - rounded - {"knobs"}} == {
+            key: other[key] for key in other.keys() - rounded - {"knobs"}
+        }
+        assert one["recall"] == pytest.approx(other["recall"], abs=1e-6)
+        assert other["knobs"].items() <= one["knobs"].items()
+    assert again.summary["trainings_per_scoring"] == 7
+    verdicts = {one["verdict"] for one in again.summary["against_full"]}  # type: ignore[union-attr]
+    assert verdicts <= {"no worse", "no difference shown"}
+    assert (tmp_path / "charts" / "evaluate_removal.svg").exists()
 
 
 def test_a_run_of_scoring_for_every_seed_gives_every_seed_a_kept_set_of_its_own(

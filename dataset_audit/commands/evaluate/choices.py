@@ -18,7 +18,7 @@ from dataset_audit.progress import Progress
 from dataset_audit.select.budget import Keep
 from dataset_audit.select.policies import POLICIES, Options
 from dataset_audit.select.ranking import Ranked, Wanted, betas_for, check_classes, rank
-from dataset_audit.tables.scores import ScoreTable
+from dataset_audit.tables.scores import COLUMNS, ScoreTable
 from dataset_audit.train.defaults import default_choice, model_for
 from dataset_audit.train.models import check_known
 from dataset_audit.train.recipes import RECIPES, Recipe, recipe
@@ -115,7 +115,7 @@ def resolve(
         seeds=tuple(config.seed + number for number in range(config.seeds)),
         sizes=_sizes(config, tables, data.rows),
         policies=policies,
-        replicated=_replicated(config, tables),
+        replicated=_replicated(config, tables, policies),
     )
 
 
@@ -153,13 +153,16 @@ def _sizes(config: Config, tables: Tables, rows: Rows) -> tuple[tuple[int, float
     return tuple(sorted(dict(found).items(), reverse=True))
 
 
-def _replicated(config: Config, tables: Tables) -> bool:
+def _replicated(config: Config, tables: Tables, policies: tuple[str, ...]) -> bool:
+    """Return whether all that the policies rank by and need is there for a scoring run of every seed."""
     table = tables.scores
-    return (
-        table is not None
-        and any(name.endswith("_runs") and not name.startswith(("never", "unforg")) for name in table.names)
-        and tables.runs >= config.seeds
-    )
+    if table is None or tables.runs < config.seeds:
+        return False
+    ranking = [COLUMNS[name].rank_by or name if name in COLUMNS else name for name in config.by]
+    wanted = {*(ranking or [name for name in ("forgetting", "aum") if table.has(name)])}
+    for policy in policies:
+        wanted |= {*POLICIES[policy].needs, *([POLICIES[policy].by] if POLICIES[policy].by else [])}
+    return bool(wanted) and all(table.has(f"{name}_runs") for name in wanted)
 
 
 class Subsets:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dataset_audit.images.scan import Scan
     from dataset_audit.train.batches import Images
 
-_SHARE: Final = re.compile(r"[0-9]*\.[0-9]+|[0-9]+(\.[0-9]+)?%", re.ASCII)
+SHARE: Final = re.compile(r"[0-9]*\.[0-9]+|[0-9]+(\.[0-9]+)?%", re.ASCII)
 TEST_SPLITS: Final = ("test", "val")
 
 
@@ -100,7 +100,7 @@ def open_test(config: Config, dataset: ImageDataset, tables: Tables) -> ImageDat
             )
         how = opening({**tables.provenance.opened, "split": split})
         test = open_dataset(dataset.spec, data_root=config.data_root, **how)
-    elif config.test == EXCLUDED or _SHARE.fullmatch(config.test):
+    elif config.test == EXCLUDED or SHARE.fullmatch(config.test):
         return None
     else:
         test = open_dataset(config.test, data_root=config.data_root)

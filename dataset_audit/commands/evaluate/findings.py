@@ -186,11 +186,25 @@ class Findings:
         }
 
     @cached_property
-    def clock(self) -> Clock:
-        """Pace of all trainings that learn from every example they present."""
-        plain = [one for one in self.done if not one.job.skip]
-        seconds = np.array([one.outcome.seconds for one in plain])
-        return Clock.of(seconds, np.array([one.outcome.presentations for one in plain]))
+    def clocks(self) -> dict[object, Clock]:
+        """Pace of the trainings that learn from every example they present, by batch size: each has its own."""
+        return {
+            size: Clock.of(
+                np.array([one.outcome.seconds for one in self.done if _plain_of(one, size)]),
+                np.array([one.outcome.presentations for one in self.done if _plain_of(one, size)]),
+            )
+            for size in {one.job.knobs.get("batch_size") for one in self.done if not one.job.skip}
+        }
+
+    @property
+    def spread(self) -> float:
+        """The slowest pace by the fastest among trainings of one batch size, the largest of all sizes."""
+        return max(clock.spread for clock in self.clocks.values())
+
+    @property
+    def uneven(self) -> bool:
+        """Whether the machine did something else meanwhile."""
+        return any(clock.uneven for clock in self.clocks.values())
 
     def seconds(self, group: Group) -> float:
         """Return the training time of a group, mean over seeds.
@@ -200,11 +214,12 @@ class Findings:
         examples have a pace of their own, which such a machine does not tell: NaN.
         """
         measured = float(np.mean([one.outcome.seconds for one in group.done]))
-        if not self.clock.uneven:
+        if not self.uneven:
             return measured
         if group.job.skip:
             return nan
-        return self.clock.pace * float(np.mean([one.outcome.presentations for one in group.done]))
+        pace = self.clocks[group.job.knobs.get("batch_size")].pace
+        return pace * float(np.mean([one.outcome.presentations for one in group.done]))
 
     @cached_property
     def baseline(self) -> Baseline | None:
@@ -273,9 +288,8 @@ class Findings:
                 {"arm": key[0], "keep": key[1], **_stood(one)} for key, one in self.standings.items()
             ],
             "curve": self._curve(),
-            "pace_seconds_per_presentation": self.clock.pace,
-            "pace_spread": self.clock.spread,
-            "seconds_from_work_done": self.clock.uneven,
+            "pace_spread": self.spread,
+            "seconds_from_work_done": self.uneven,
             "scoring_seconds": plain(self.scoring),
             "trainings_per_scoring": self.trainings,
             "overlap_between_seeds": [
@@ -311,6 +325,10 @@ class Findings:
             {"seconds": seconds, "accuracy": float(values.mean())}
             for seconds, values in zip(self.baseline.seconds.tolist(), self.baseline.accuracy, strict=True)
         ]
+
+
+def _plain_of(one: Done, batch_size: object) -> bool:
+    return not one.job.skip and one.job.knobs.get("batch_size") == batch_size
 
 
 _ORDER = ("full", "curve", "selective", "kept")
@@ -349,7 +367,7 @@ def _compared(one: Comparison) -> dict[str, object]:
         "keep": one.keep,
         "against": one.against,
         **_told(one.difference),
-        "p_holm": plain(one.adjusted),
+        "p_holm": plain(one.adjusted) if one.against != "full" else None,
         "verdict": one.verdict,
         "seeds_to_settle": one.settle,
         "over_test_examples": [plain(end) for end in one.population],

@@ -194,9 +194,9 @@ def _time(found: Findings) -> Iterator[Line | Table | Note]:
         "total: with scoring; at equal time: points beyond what all examples give in that time; saved: training "
         "seconds at equal quality; pays at: trainings after which scoring is paid for"
     )
-    if found.clock.uneven:
+    if found.uneven:
         yield Note(
-            f"the machine's pace changed {found.clock.spread:.1f}-fold between trainings, so seconds are the "
+            f"the machine's pace changed {found.spread:.1f}-fold between trainings, so seconds are the "
             "examples presented at the median pace; of arms that skip backward passes they are not known"
         )
     winners = [f"{arm} {keep:.3g}" for (arm, keep, _), one in found.standings.items() if one.place == "above"]

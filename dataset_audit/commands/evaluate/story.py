@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from hashlib import sha256
@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset_audit.commands.evaluate.choices import Resolved, Subsets, identity, jobs, resolve
-from dataset_audit.commands.evaluate.config import Config
-from dataset_audit.commands.evaluate.data import Data, open_test, open_training, read
+from dataset_audit.commands.evaluate.config import EXCLUDED, Config
+from dataset_audit.commands.evaluate.data import SHARE, Data, open_test, open_training, read
 from dataset_audit.commands.evaluate.findings import Done, Findings
-from dataset_audit.commands.evaluate.said import items
+from dataset_audit.commands.evaluate.said import items as said
+from dataset_audit.commands.evaluate.stored import stored
 from dataset_audit.commands.evaluate.tables import Tables, read_tables
 from dataset_audit.errors import GateFailed
 from dataset_audit.evaluate.arms import Job
@@ -77,7 +78,7 @@ def run(config: Config, progress: Progress) -> Report:
             return Report("evaluate", f"plan for {dataset.spec}", summary={"plan": asked})
         if standing == "finished":
             outputs.release(folder, asked)
-            return _nothing_to_do(config)
+            return _again(config, (tables, data, resolved), planned)
         files.check_writable(config.out, need_bytes=len(planned) * BYTES_PER_TRAINING)
         outputs.bind(folder, asked, force=config.force)
         began = monotonic()
@@ -94,17 +95,19 @@ def run(config: Config, progress: Progress) -> Report:
     return report
 
 
-def _nothing_to_do(config: Config) -> Report:
-    return Report(
-        "evaluate",
-        f"{config.out} is up to date",
-        items=(
-            Note(
-                "nothing to do: the finished table has these inputs and options"
-                + "; --force trains again and draws the charts" * (config.charts is not None)
-            ),
-        ),
-        summary={"nothing_to_do": True},
+def _again(config: Config, context: tuple[Tables, Data, Resolved], planned: Sequence[Job]) -> Report:
+    """Return the report of the finished table, with this call's margin and costs; nothing is trained or written."""
+    tables, data, resolved = context
+    done = stored(EvaluationTable.read(config.out), planned, data.class_names, tuned=config.tune > 0)
+    found = _findings(config, tables, data, resolved, done)
+    if config.charts is not None:
+        _draw(config, context, found, files.sha256_file(config.out))
+    return _report(
+        config,
+        context,
+        found,
+        items=(Note("nothing to do: the finished table has these inputs and trainings"),),
+        summary={**found.summary(), "nothing_to_do": True},
     )
 
 
@@ -233,7 +236,7 @@ class _Work:
             self.trained_epochs += epochs
             shifted.before += work
             self._progress.advance(shifted.before, arm=shifted.doing)
-            if not one.learned:
+            if not one.learned and not job.trial:
                 self._progress.warn("W-untrained", f"{job.name} learned nothing; try a lower --lr")
             found.append(one)
         self._progress.finish()
@@ -354,28 +357,51 @@ def _write(
     )
     written = table.write(config.out, document=document)
     if config.charts is not None:
-        from dataset_audit.commands.evaluate.charts import charts  # noqa: PLC0415
-
-        caption = (
-            f"{spec} · n = {len(data.rows):,} · test {len(data.test_rows):,} · {resolved.model} · "
-            f"{resolved.recipe.name} · {resolved.recipe.epochs} epochs · seeds "
-            f"{', '.join(map(str, resolved.seeds))} · table {written.sha256[:8]}"
-        )
-        drawing.save(charts(found), config.charts, prefix="evaluate", caption=caption)
-    worse = found.worse()
-    return Report(
-        command="evaluate",
-        title=f"{spec} · {resolved.model} · {resolved.recipe.epochs} epochs · budget {config.budget} · "
-        f"{len(resolved.seeds)} seed{'s' * (len(resolved.seeds) > 1)} · test {len(data.test_rows):,} · last epoch",
-        items=(*_scored_with(tables, resolved), *items(found)),
-        summary=summary,
+        _draw(config, context, found, written.sha256)
+    report = _report(config, context, found, items=(), summary=summary)
+    return replace(
+        report,
         outputs=(Output(str(config.out), len(table), written.size, written.sha256),),
         recomputed={"epochs_trained": epochs_trained},
-        gate=GateFailed(
+    )
+
+
+def _draw(config: Config, context: tuple[Tables, Data, Resolved], found: Findings, table_sha256: str) -> None:
+    from dataset_audit.commands.evaluate.charts import charts  # noqa: PLC0415 - matplotlib
+
+    tables, data, resolved = context
+    caption = (
+        f"{config.dataset or tables.provenance.spec} · n = {len(data.rows):,} · test {len(data.test_rows):,} · "
+        f"{resolved.model} · {resolved.recipe.name} · {resolved.recipe.epochs} epochs · seeds "
+        f"{', '.join(map(str, resolved.seeds))} · table {table_sha256[:8]}"
+    )
+    if config.charts is not None:
+        drawing.save(charts(found), config.charts, prefix="evaluate", caption=caption)
+
+
+def _report(
+    config: Config,
+    context: tuple[Tables, Data, Resolved],
+    found: Findings,
+    *,
+    items: tuple[Note, ...],
+    summary: Mapping[str, object],
+) -> Report:
+    tables, data, resolved = context
+    worse = found.worse()
+    gate = None
+    if config.fail_worse and worse:
+        gate = GateFailed(
             f"Worse than random subsets of the same size: {', '.join(worse)}.", do="another policy or score"
         )
-        if config.fail_worse and worse
-        else None,
+    return Report(
+        command="evaluate",
+        title=f"{config.dataset or tables.provenance.spec} · {resolved.model} · {resolved.recipe.epochs} epochs · "
+        f"budget {config.budget} · {len(resolved.seeds)} seed{'s' * (len(resolved.seeds) > 1)} · "
+        f"test {len(data.test_rows):,} · last epoch",
+        items=(*items, *_scored_with(tables, resolved), *_seen(config, tables), *said(found)),
+        summary=summary,
+        gate=gate,
     )
 
 
@@ -383,6 +409,17 @@ def _scored_with(tables: Tables, resolved: Resolved) -> list[Line]:
     if not tables.model or tables.model == resolved.model:
         return []
     return [Line("networks", (f"scored with {tables.model}, trained {resolved.model}",))]
+
+
+def _seen(config: Config, tables: Tables) -> list[Note]:
+    share = config.test is not None and config.test != EXCLUDED and tables.scores is not None
+    if share and SHARE.fullmatch(config.test or ""):
+        return [
+            Note(
+                "scoring has seen the test examples, random subsets have not; --test SPEC or excluded is cleaner"
+            )
+        ]
+    return []
 
 
 def _rows(
