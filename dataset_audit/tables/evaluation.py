@@ -65,11 +65,7 @@ class EvaluationTable:
     @staticmethod
     def of(rows: Sequence[Mapping[str, object]], provenance: Provenance) -> EvaluationTable:
         """Return a table of these rows, each with the fields of EVALUATION; NaN becomes null."""
-        columns = {
-            name: pa.array([_plain(row[name]) for row in rows], kind)
-            for name, (kind, _) in EVALUATION.items()
-        }
-        return EvaluationTable(pa.table(columns), provenance)
+        return EvaluationTable(parquet.of_rows(rows, EVALUATION), provenance)
 
     def __len__(self) -> int:
         return int(self.data.num_rows)
@@ -130,9 +126,3 @@ class EvaluationTable:
             table = parquet.read(path)
         found = Provenance.of_footer(footer, path)
         return EvaluationTable(table, found or Provenance(spec="", fingerprint="", n=0, class_names=()))
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, np.ndarray):
-        return [_plain(each) for each in value.tolist()]
-    return None if isinstance(value, float | np.floating) and np.isnan(value) else value

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -119,3 +120,21 @@ def schema(path: Path) -> pa.Schema:
 
 def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0][:200].rstrip(".") if str(error) else type(error).__name__
+
+
+def of_rows(rows: Sequence[Mapping[str, object]], kinds: Mapping[str, tuple[pa.DataType, str]]) -> pa.Table:
+    """Return a table of these rows, each with the named columns, in their types; NaN becomes null, in lists too.
+
+    Args:
+        rows: Plain values, NumPy numbers or arrays, by column.
+        kinds: Type and description of each column, in order.
+    """
+    return pa.table(
+        {name: pa.array([_plain(row[name]) for row in rows], kind) for name, (kind, _) in kinds.items()}
+    )
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.ndarray):
+        return [_plain(each) for each in value.tolist()]
+    return None if isinstance(value, float | np.floating) and np.isnan(value) else value

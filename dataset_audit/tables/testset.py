@@ -8,7 +8,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import pyarrow as pa
 
 from dataset_audit.tables import files, parquet, sidecar
@@ -77,7 +76,7 @@ class TestsetTable:
     @staticmethod
     def of(models: Rows, classes: Rows, config: Mapping[str, object]) -> TestsetTable:
         """Return the tables of these rows, with the fields of TESTSET and CLASSES; NaN becomes null."""
-        return TestsetTable(_table(models, TESTSET), _table(classes, CLASSES), dict(config))
+        return TestsetTable(parquet.of_rows(models, TESTSET), parquet.of_rows(classes, CLASSES), dict(config))
 
     def __len__(self) -> int:
         return int(self.models.num_rows)
@@ -139,13 +138,3 @@ def foreign_classes(table: Path) -> bool:
     if not path.exists():
         return False
     return not path.is_file() or parquet.metadata(path).get("audit.format") != "testset_classes"
-
-
-def _table(rows: Rows, kinds: _KINDS) -> pa.Table:
-    return pa.table(
-        {name: pa.array([_null(row[name]) for row in rows], kind) for name, (kind, _) in kinds.items()}
-    )
-
-
-def _null(value: object) -> object:
-    return None if isinstance(value, float) and np.isnan(value) else value

@@ -45,10 +45,7 @@ class TransferTable:
         rows: Sequence[Mapping[str, object]], config: Mapping[str, object], sources: Sequence[str]
     ) -> TransferTable:
         """Return a table of these rows, each with the fields of TRANSFER; NaN becomes null."""
-        columns = {
-            name: pa.array([_null(row[name]) for row in rows], kind) for name, (kind, _) in TRANSFER.items()
-        }
-        return TransferTable(pa.table(columns), dict(config), tuple(sources))
+        return TransferTable(parquet.of_rows(rows, TRANSFER), dict(config), tuple(sources))
 
     def __len__(self) -> int:
         return int(self.data.num_rows)
@@ -97,7 +94,3 @@ class TransferTable:
             footer = parquet.metadata(path)
             table = parquet.read(path)
         return TransferTable(table, {}, tuple(json.loads(footer.get("audit.sources", "[]"))))
-
-
-def _null(value: object) -> object:
-    return None if isinstance(value, float) and np.isnan(value) else value
