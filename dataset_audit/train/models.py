@@ -21,16 +21,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """How a network is made: the class in ``train.networks`` and what it is."""
+    """How a network is made: the class, what it is, and its module in ``train``."""
 
     network: str
     about: str
+    module: str = "networks"
 
 
 MODELS: dict[str, Model] = {
     "resnet18": Model("ResNet18", "ResNet-18, 3x3 stem (Toneva et al. 2019), 11.2 M parameters"),
     "wrn28-10": Model("WideResNet", "WRN-28-10, dropout 0.3 (Zagoruyko & Komodakis 2016), 36.5 M"),
     "mnist-net": Model("MnistNet", "Toneva's MNIST network, 28x28 images, 22 k"),
+    "airbench": Model(
+        "Airbench", "whitened patches, 64 to 256 channels, for a GPU (Jordan 2024), 2.0 M", "airbench"
+    ),
     "small": Model("SmallNet", "residual, 32 to 128 channels, for a CPU, 0.3 M"),
     "probe-net": Model("ProbeNet", "4x4 patches, 24 to 96 channels, to tell data sets apart on a CPU, 0.2 M"),
     "fixup-resnet18": Model("FixupResNet18", "ResNet-18 without normalisation (Zhang et al. 2019), 11.2 M"),
@@ -79,13 +83,13 @@ def build(
         DataError: The weights at hand cannot be read.
     """
     check_known(name)
-    networks = importlib.import_module("dataset_audit.train.networks")
     if name in MODELS:
+        module = importlib.import_module(f"dataset_audit.train.{MODELS[name].module}")
         if pretrained:
             raise UsageError(
                 f"--pretrained: {name} has no published weights.", do="name a timm model, or leave it out"
             )
-        make: Callable[[int, int], Network] = getattr(networks, MODELS[name].network)
+        make: Callable[[int, int], Network] = getattr(module, MODELS[name].network)
         return make(classes, channels)
     shape = _Shape(name.removeprefix("timm/"), classes, channels, image_size)
     model = _pretrained(shape, download=download) if pretrained else _timm(shape)

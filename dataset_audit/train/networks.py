@@ -7,6 +7,9 @@ embedding to scores that need it.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +17,39 @@ from torch.nn import functional
 
 from dataset_audit.errors import UsageError
 
+SCALAR_LR = 0.1  # Fixup: biases and multipliers learn at a tenth of the rate (Zhang et al. 2019)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that learn at one pace: their shares of the recipe's learning rate and of its weight decay."""
+
+    parameters: list[nn.Parameter]
+    rate: float = 1.0
+    decay: float = 1.0
+
 
 class Network(nn.Module):
-    """A classifier in two parts: ``head(features(x))`` are the logits."""
+    """A classifier in two parts: ``head(features(x))`` are the logits.
+
+    ``looks_at`` is how many training images it wants to see before its first step; see ``look``.
+    """
 
     head: nn.Module
+    looks_at: ClassVar[int] = 0
+
+    def look(self, batches: Iterable[Tensor]) -> None:
+        """Set what is fixed from the data before training, from normalised images float32[B, C, H, W]."""
+
+    def groups(self) -> list[Group]:
+        """Return what learns, by pace; every parameter that needs a gradient is in one group."""
+        scalars = [p for module in self.modules() if isinstance(module, Scalar) for p in module.parameters()]
+        return self._parted(scalars, Group(scalars, rate=SCALAR_LR))
+
+    def _parted(self, apart: list[nn.Parameter], group: Group) -> list[Group]:
+        known = {id(parameter) for parameter in apart}
+        rest = [p for p in self.parameters() if p.requires_grad and id(p) not in known]
+        return [Group(rest), group] if apart else [Group(rest)]
 
     def features(self, x: Tensor) -> Tensor:
         """Return the embedding, float[B, D], of images float[B, C, H, W]; every network has its own."""
@@ -30,7 +61,8 @@ class Network(nn.Module):
         return logits
 
 
-def _conv3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+def conv3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    """Return a 3x3 convolution without bias that keeps the size of the image, but for its stride."""
     return nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
 
 
@@ -39,8 +71,8 @@ class BasicBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.conv1, self.norm1 = _conv3(inputs, outputs, stride), nn.BatchNorm2d(outputs)
-        self.conv2, self.norm2 = _conv3(outputs, outputs), nn.BatchNorm2d(outputs)
+        self.conv1, self.norm1 = conv3(inputs, outputs, stride), nn.BatchNorm2d(outputs)
+        self.conv2, self.norm2 = conv3(outputs, outputs), nn.BatchNorm2d(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
             self.shortcut = nn.Sequential(
@@ -62,7 +94,7 @@ class ResNet18(Network):
 
     def __init__(self, classes: int, channels: int) -> None:
         super().__init__()
-        self.stem, self.norm = _conv3(channels, 64), nn.BatchNorm2d(64)
+        self.stem, self.norm = conv3(channels, 64), nn.BatchNorm2d(64)
         blocks: list[nn.Module] = []
         width = 64
         for outputs, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
@@ -81,8 +113,8 @@ class WideBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int, dropout: float) -> None:
         super().__init__()
-        self.norm1, self.conv1 = nn.BatchNorm2d(inputs), _conv3(inputs, outputs, stride)
-        self.norm2, self.conv2 = nn.BatchNorm2d(outputs), _conv3(outputs, outputs)
+        self.norm1, self.conv1 = nn.BatchNorm2d(inputs), conv3(inputs, outputs, stride)
+        self.norm2, self.conv2 = nn.BatchNorm2d(outputs), conv3(outputs, outputs)
         self.dropout = nn.Dropout(dropout)
         self.project = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if inputs != outputs else None
 
@@ -99,7 +131,7 @@ class WideResNet(Network):
 
     def __init__(self, classes: int, channels: int, *, widen: int = 10, dropout: float = 0.3) -> None:
         super().__init__()
-        self.stem = _conv3(channels, 16)
+        self.stem = conv3(channels, 16)
         blocks: list[nn.Module] = []
         width = 16
         for base, stride in ((16, 1), (32, 2), (64, 2)):
@@ -157,7 +189,7 @@ class SmallNet(Network):
         self.stem, self.norm = nn.Conv2d(channels, 32, 5, 2, 2, bias=False), nn.BatchNorm2d(32)
         stages: list[nn.Module] = [_Residual(32)]
         for inputs, outputs in ((32, 64), (64, 128)):
-            stages += [_conv3(inputs, outputs, 2), nn.BatchNorm2d(outputs), nn.ReLU(), _Residual(outputs)]
+            stages += [conv3(inputs, outputs, 2), nn.BatchNorm2d(outputs), nn.ReLU(), _Residual(outputs)]
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(128, classes)
 
@@ -169,7 +201,7 @@ class SmallNet(Network):
 class _Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv, self.norm = _conv3(width, width), nn.BatchNorm2d(width)
+        self.conv, self.norm = conv3(width, width), nn.BatchNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.relu(x + self.norm(self.conv(x)))
@@ -216,7 +248,7 @@ class FixupBlock(nn.Module):
         super().__init__()
         self.bias1, self.bias2, self.bias3, self.bias4 = (Scalar(0.0) for _ in range(4))
         self.multiplier = Scalar(1.0)
-        self.conv1, self.conv2 = _conv3(inputs, outputs, stride), _conv3(outputs, outputs)
+        self.conv1, self.conv2 = conv3(inputs, outputs, stride), conv3(outputs, outputs)
         self.project = (
             nn.Conv2d(inputs, outputs, 1, stride, bias=False) if stride != 1 or inputs != outputs else None
         )
@@ -239,7 +271,7 @@ class FixupResNet18(Network):
 
     def __init__(self, classes: int, channels: int) -> None:
         super().__init__()
-        self.stem, self.bias1, self.bias2 = _conv3(channels, 64), Scalar(0.0), Scalar(0.0)
+        self.stem, self.bias1, self.bias2 = conv3(channels, 64), Scalar(0.0), Scalar(0.0)
         blocks: list[FixupBlock] = []
         width = 64
         for outputs, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):

@@ -29,7 +29,13 @@ def test_logits_are_the_head_of_the_features(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "millions"),
-    [("resnet18", 11.174), ("wrn28-10", 36.479), ("mnist-net", 0.0218), ("fixup-resnet18", 11.164)],
+    [
+        ("resnet18", 11.174),
+        ("wrn28-10", 36.479),
+        ("mnist-net", 0.0218),
+        ("fixup-resnet18", 11.164),
+        ("airbench", 1.9705 + 0.0012),  # and the weights of batch norm, which do not learn
+    ],
 )
 def test_published_networks_have_their_published_size(name: str, millions: float) -> None:
     network, _ = made(name)
