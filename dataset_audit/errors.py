@@ -6,6 +6,7 @@ AuditError                what was found, where, and what to do
 │   └── MismatchError   2  two things that should belong together do not
 ├── DataError           3  the bytes are bad
 └── EnvironmentProblem  4  the machine does not provide: disk, memory, device, extra
+    └── PeerFailed         another process of a shared run failed; its code
 
 Anything else that escapes is a bug of ours and exits 70; signals exit 128 + their number.
 """
@@ -76,6 +77,22 @@ class EnvironmentProblem(AuditError):
 
     exit_code = 4
     default_id = "E-environment"
+
+
+class PeerFailed(EnvironmentProblem):
+    """Another of the processes that share the work failed, and this one ends with it.
+
+    Args:
+        what: What the other said.
+        where: Which process, and where it was.
+        do: As the other said.
+        id: As the other said.
+        code: Exit code of all.
+    """
+
+    def __init__(self, what: str, *, where: str, do: str, id: str, code: int) -> None:  # noqa: A002 - as above
+        super().__init__(what, where=where, do=do, id=id)
+        self.code = code
 
 
 class Terminated(BaseException):

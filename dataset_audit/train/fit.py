@@ -17,8 +17,9 @@ from dataset_audit import seeds
 from dataset_audit.errors import DataError
 from dataset_audit.progress import Progress, Silent
 from dataset_audit.train import augment
-from dataset_audit.train.batches import Images, batch_lengths
+from dataset_audit.train.batches import Batch, Images, batch_lengths
 from dataset_audit.train.device import seed_torch
+from dataset_audit.train.distributed import ALONE, Gradients, World, average_statistics
 from dataset_audit.train.networks import Network, Scalar
 from dataset_audit.train.recipes import Recipe
 
@@ -72,6 +73,7 @@ class Task:
         std: float32[C], likewise.
         compile: Whether to use torch.compile.
         course: Where not every row is presented in every epoch, or learned from.
+        world: The processes that share each batch; the others have the same task but for their rank.
     """
 
     images: Images
@@ -85,6 +87,7 @@ class Task:
     std: Tensor
     compile: bool = False
     course: Course = ALL
+    world: World = ALONE
 
 
 @dataclass
@@ -169,6 +172,11 @@ def fit(
     state that was saved after an epoch and resumed goes on as if nothing had happened; a subset of rows sees its
     examples in the order the full set would have shown them.
 
+    Several processes (``task.world``) make the same updates as one, up to the order of sums, each from its part of
+    every batch; ``observe`` sees that part, ``after_epoch`` and the figures are those of all. Only what is computed
+    across a batch differs: batch norm takes the statistics of its own part, and their running means are averaged
+    after each epoch; dropout draws anew for each process.
+
     Args:
         task: Images, labels, device.
         recipe: Optimiser, schedule, augmentation.
@@ -179,39 +187,47 @@ def fit(
 
     Raises:
         DataError: The loss is no longer finite; names epoch, step and learning rate.
+        PeerFailed: Another process failed.
     """
     progress = progress or Silent()
     lengths = batch_lengths(len(task.rows), recipe.batch_size)
-    course = task.course
+    course, world = task.course, task.world
+    if course.skip and world.size > 1:
+        raise ValueError("which examples are easy is not known across processes")
     steps = course.steps or recipe.epochs * len(lengths)
     features = torch.compile(state.network.features) if task.compile else state.network.features
     if course.skip and state.last_loss is None:
         state.last_loss = torch.full((len(task.labels),), math.inf, device=task.device)
-    while state.epoch * len(lengths) < steps:
-        seed_torch(task.seed, "epoch", state.epoch)
-        order = presented(task, state.epoch)
-        these = lengths[: steps - state.epoch * len(lengths)]
-        figures = _epoch(
-            _Pass(
-                task=task,
-                recipe=recipe,
-                state=state,
-                features=features,
-                order=order[: sum(these)],
-                lengths=these,
-                first_step=state.epoch * len(lengths),
-                steps=steps,
-                epochs=math.ceil(steps / len(lengths)),
-                skip=course.skip,
-            ),
-            observe=observe,
-            progress=progress,
-        )
-        state.history.loss.append(figures[0])
-        state.history.accuracy.append(figures[1])
-        state.epoch += 1
-        if after_epoch is not None:
-            after_epoch(state)
+    world.as_first(*state.network.state_dict().values())
+    gradients = Gradients(state.network.parameters(), world)
+    try:
+        while state.epoch * len(lengths) < steps:
+            seed_torch(task.seed, "epoch", state.epoch, *(("process", world.rank) if world.rank else ()))
+            these = lengths[: steps - state.epoch * len(lengths)]
+            figures = _epoch(
+                _Pass(
+                    task=task,
+                    recipe=recipe,
+                    state=state,
+                    features=features,
+                    gradients=gradients,
+                    order=presented(task, state.epoch)[: sum(these)],
+                    lengths=these,
+                    first_step=state.epoch * len(lengths),
+                    steps=steps,
+                    epochs=math.ceil(steps / len(lengths)),
+                    skip=course.skip,
+                ),
+                observe=observe,
+                progress=progress,
+            )
+            state.history.loss.append(figures[0])
+            state.history.accuracy.append(figures[1])
+            state.epoch += 1
+            if after_epoch is not None:
+                after_epoch(state)
+    finally:
+        gradients.close()
     return state
 
 
@@ -226,10 +242,13 @@ def presented(task: Task, epoch: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Pass:
+    """One epoch: ``order`` and ``lengths`` are of the batches of all processes."""
+
     task: Task
     recipe: Recipe
     state: State
     features: Callable[[Tensor], Tensor]
+    gradients: Gradients
     order: NDArray[np.int64]
     lengths: list[int]
     first_step: int
@@ -237,46 +256,88 @@ class _Pass:
     epochs: int
     skip: float
 
+    @property
+    def world(self) -> World:
+        return self.task.world
+
+
+@dataclass
+class _Sums:
+    """Of an epoch, on the device."""
+
+    loss: Tensor
+    correct: Tensor
+    presented: int = 0
+
 
 def _epoch(one: _Pass, *, observe: Observer | None, progress: Progress) -> tuple[float, float]:
     """Run one epoch; return (mean loss, accuracy). Nothing waits for a GPU before the end."""
     task, recipe, state = one.task, one.recipe, one.state
-    optimiser = state.optimiser
     state.network.train()
     draws = augment.draw(
         task.seed, state.epoch, len(task.labels), padding=recipe.crop_padding, device=task.device
     )
-    loss_sum = torch.zeros(
-        (), dtype=torch.float64 if task.device.type == "cpu" else torch.float32, device=task.device
+    exact = torch.float64 if task.device.type == "cpu" else torch.float32
+    sums = _Sums(
+        torch.zeros((), dtype=exact, device=task.device),
+        torch.zeros((), dtype=torch.int64, device=task.device),
     )
-    correct_sum = torch.zeros((), dtype=torch.int64, device=task.device)
     step, done, rate = one.first_step, state.epoch * len(task.rows), recipe.lr
-    for indices, pixels in task.images.epoch(one.order, one.lengths):
+    for batch, length in zip(_batches(one), one.lengths, strict=True):
         rate = recipe.learning_rate(step, one.steps)
-        for group in optimiser.param_groups:
+        for group in state.optimiser.param_groups:
             group["lr"] = rate * group["scale"]
-        if recipe.crop_padding or recipe.flip:
-            pixels = augment.crop_and_flip(  # noqa: PLW2901 - the batch goes through stages
-                pixels, indices, draws, padding=recipe.crop_padding, flip=recipe.flip
-            )
-        said = _say(one, indices, pixels)
-        if task.device.type == "cpu" and not math.isfinite(said.loss.item()):
-            raise _not_finite(state, step - one.first_step, rate, int(indices[0]))
-        if observe is not None:
-            observe(indices, said.logits.detach(), said.labels, said.embedding.detach())
-        optimiser.zero_grad(set_to_none=True)
-        said.loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        with torch.no_grad():
-            loss_sum += said.loss.detach() * len(indices)
-            correct_sum += (said.logits.argmax(1) == said.labels).sum()
+        said = None
+        if batch is not None:
+            said = _present(one, batch, draws)
+            if task.device.type == "cpu" and not math.isfinite(said.loss.item()):
+                raise _not_finite(state, step - one.first_step, rate, int(batch[0][0]))
+            if observe is not None:
+                observe(batch[0], said.logits.detach(), said.labels, said.embedding.detach())
+        _update(one, said, length, sums)
         step += 1
-        done += len(indices)
+        done += length
         progress.advance(done, epoch=f"{state.epoch + 1}/{one.epochs}", **_last(state))
-    mean_loss = float(loss_sum) / len(one.order)
+    one.world.add(sums.loss, sums.correct)
+    average_statistics(state.network, one.world, sums.presented / len(one.order))
+    mean_loss = float(sums.loss) / len(one.order)
     if not math.isfinite(mean_loss):
         raise _not_finite(state, None, rate, None)
-    return mean_loss, int(correct_sum) / len(one.order)
+    return mean_loss, int(sums.correct) / len(one.order)
+
+
+def _batches(one: _Pass) -> Iterator[Batch | None]:
+    """Yield this process's part of each batch, None where it has none: only the shortest batches, which come last."""
+    order, lengths = one.world.share(one.order, one.lengths)
+    filled = [length for length in lengths if length]
+    yield from one.task.images.epoch(order, filled)
+    yield from [None] * (len(lengths) - len(filled))
+
+
+def _present(one: _Pass, batch: Batch, draws: augment.Draws) -> _Said:
+    """Augment a batch and run it forward."""
+    indices, pixels = batch
+    recipe = one.recipe
+    if recipe.crop_padding or recipe.flip:
+        pixels = augment.crop_and_flip(pixels, indices, draws, padding=recipe.crop_padding, flip=recipe.flip)
+    return _say(one, indices, pixels)
+
+
+def _update(one: _Pass, said: _Said | None, length: int, sums: _Sums) -> None:
+    """Learn from a batch of ``length`` examples, of which ``said`` is this process's part."""
+    one.state.optimiser.zero_grad(set_to_none=True)
+    if said is not None:
+        mine = len(said.labels)
+        loss = (
+            said.loss if one.world.size == 1 else said.loss * (mine / length)
+        )  # parts add up to the mean of all
+        loss.backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            sums.loss += said.loss.detach() * mine
+            sums.correct += (said.logits.argmax(1) == said.labels).sum()
+        sums.presented += mine
+    one.gradients.sum()
+    one.state.optimiser.step()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,443 @@
+"""Several processes as one: what they share out, add up, hand over and agree on.
+
+``torchrun`` starts them and says in the environment who each is. One process alone is a world of one, which every
+function here takes as it is: nothing is copied, added or waited for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from typing import Final, TypeVar, cast
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
+from torch.utils.hooks import RemovableHandle
+
+from dataset_audit.errors import EnvironmentProblem, PeerFailed
+
+BUCKET: Final = (
+    2**22
+)  # gradients that travel together, so that the first are on their way while others are computed
+PATIENCE: Final = 5.0  # seconds to wait for the word of a process whose connection broke
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """How one process failed, as it tells the others.
+
+    Attributes:
+        rank: Its number.
+        host: Its machine.
+        code: Exit code of all.
+        id: Of the error.
+        what: The fact.
+        where: The place.
+        do: What helps.
+    """
+
+    rank: int
+    host: str
+    code: int
+    id: str
+    what: str
+    where: str
+    do: str
+
+    def error(self, size: int) -> PeerFailed:
+        """Return it as the error that ends the other processes."""
+        return PeerFailed(
+            self.what,
+            where=f"process {self.rank + 1} of {size} on {self.host}"
+            + (f": {self.where}" if self.where else ""),
+            do=self.do,
+            id=self.id,
+            code=self.code,
+        )
+
+
+class World:
+    """The processes that work on one command.
+
+    Args:
+        rank: Number of this one, from 0.
+        size: How many there are.
+        store: Where they leave word for each other; None where there is one alone.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1, store: Store | None = None) -> None:
+        self.rank, self.size = rank, size
+        self._store = store
+        self._decisions = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that reads and writes the files of the command and speaks."""
+        return self.rank == 0
+
+    def share(self, order: NDArray[np.int64], lengths: Sequence[int]) -> tuple[NDArray[np.int64], list[int]]:
+        """Return what of an epoch is this process's: of every batch each ``size``-th example, from its rank on.
+
+        Nobody gets an example twice and none is left out, so a recorder counts each presentation once; the last
+        batches may be uneven, even empty. (``DistributedSampler`` repeats or drops examples to make them even.)
+
+        Args:
+            order: int64[M], the rows of all batches, the same on all processes.
+            lengths: Of the batches.
+
+        Returns:
+            int64[m] and the lengths of this process's parts, as many as there are batches.
+        """
+        if self.size == 1:
+            return order, list(lengths)
+        starts = np.cumsum([0, *lengths[:-1]])
+        place = np.arange(len(order)) - np.repeat(starts, lengths)
+        return order[place % self.size == self.rank], [
+            len(range(self.rank, length, self.size)) for length in lengths
+        ]
+
+    def owned(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return those of the rows whose example belongs to this process: index modulo ``size`` is its rank."""
+        return rows if self.size == 1 else rows[rows % self.size == self.rank]
+
+    def add(self, *tensors: Tensor) -> None:
+        """Replace each tensor by its sum over all processes."""
+        if self.size > 1:
+            with self._together():
+                for tensor in tensors:
+                    dist.all_reduce(tensor)
+
+    def added_later(self, tensor: Tensor) -> Callable[[], None]:
+        """Begin to replace a tensor by its sum over all processes; return what waits for it."""
+        with self._together():
+            work = dist.all_reduce(tensor, async_op=True)
+
+        def wait() -> None:
+            with self._together():
+                work.wait()
+
+        return wait
+
+    def as_first(self, *tensors: Tensor) -> None:
+        """Replace each tensor by that of the first process."""
+        if self.size > 1:
+            with self._together():
+                for tensor in tensors:
+                    dist.broadcast(tensor, 0)
+
+    def once(self, function: Callable[[], T]) -> T:
+        """Return what ``function`` gives on the first process, which alone calls it; the others wait, however long."""
+        if self.size == 1:
+            return function()
+        self._decisions += 1
+        key = f"decided {self._decisions}"
+        box: list[object] = [None]
+        if self.first:
+            box[0] = function()
+            self._known.set(key, "")
+        else:
+            self._until(key)
+        with self._together():
+            dist.broadcast_object_list(box, 0, device=torch.device("cpu"))
+        return cast("T", box[0])
+
+    def collected(self, mine: T) -> list[T] | None:
+        """Return what each process gives, by rank, on the first process; None on the others."""
+        if self.size == 1:
+            return [mine]
+        found: list[object] | None = [None] * self.size if self.first else None
+        with self._together():
+            dist.gather_object(mine, found, 0)
+        return cast("list[T] | None", found)
+
+    def exchanged(self, owner: Tensor, index: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Send every row to the process that owns it; return the rows that came here, by sender and in its order.
+
+        Args:
+            owner: int64[M] on the CPU, a rank for each row.
+            index: int64[M] on the CPU.
+            values: float32[M, C] on the CPU.
+
+        Returns:
+            int64[m] and float32[m, C].
+        """
+        if self.size == 1:
+            return index, values
+        order = owner.argsort(stable=True)
+        sends = torch.bincount(owner, minlength=self.size)
+        comes = torch.empty_like(sends)
+        with self._together():
+            dist.all_to_all_single(comes, sends)
+            total, splits = int(comes.sum()), (comes.tolist(), sends.tolist())
+            came = torch.empty(total, dtype=torch.int64), torch.empty((total, values.shape[1]))
+            dist.all_to_all_single(came[0], index[order], *splits)
+            dist.all_to_all_single(came[1], values[order], *splits)
+        return came
+
+    def dealt(self, name: str, count: int) -> Iterator[int]:
+        """Yield numbers below ``count``, each to one process only, whichever asks first.
+
+        Args:
+            name: Of this dealing; used once.
+            count: How many there are.
+        """
+        if self.size == 1:
+            yield from range(count)
+            return
+        while (number := self._known.add(f"dealt {name}", 1) - 1) < count:
+            yield number
+
+    def meet(self, name: str) -> None:
+        """Wait until all processes have come here, however long they take.
+
+        Args:
+            name: Of this meeting; used once.
+        """
+        if self.size == 1:
+            return
+        if self._known.add(f"met {name}", 1) == self.size:
+            self._known.set(f"all met {name}", "")
+        self._until(f"all met {name}")
+
+    def tell(self, failure: Failure) -> None:
+        """Leave word that this process failed; the first to say so is heard."""
+        self._known.compare_set("failed", "", json.dumps(asdict(failure)))
+
+    def failure(self) -> Failure | None:
+        """Return the word a failed process left, None while all is well."""
+        if self._store is None or not self._store.check(["failed"]):
+            return None
+        return Failure(**json.loads(self._store.get("failed")))
+
+    def leave(self, code: int, patience: float) -> int:
+        """Wait for the others at the end and return the exit code of all: that of a failure, else of the first.
+
+        Args:
+            code: Of this process.
+            patience: Seconds the first waits for the others, and a failed one for all.
+        """
+        failed = self.failure()
+        if self.first and failed is None:
+            self._known.set("ended", str(code))
+        while failed is None and not self._known.check(["ended"]):
+            time.sleep(0.05)
+            failed = self.failure()
+        code = int(self._known.get("ended")) if failed is None else failed.code
+        self._known.set(f"left {self.rank}", "")
+        until = time.monotonic() + patience
+        everybody = [f"left {rank}" for rank in range(self.size)]
+        while time.monotonic() < until and not self._known.check(everybody):
+            time.sleep(0.02)
+        return code
+
+    def close(self) -> None:
+        """Cut the connections, so that those who wait for this process in a sum notice."""
+        if self.size > 1 and dist.is_initialized():
+            dist.destroy_process_group()
+
+    @property
+    def _known(self) -> Store:
+        if self._store is None:
+            raise ValueError("one process alone has nobody to leave word for")
+        return self._store
+
+    def _until(self, key: str) -> None:
+        pause = 0.005
+        while not self._known.check([key]):
+            self._raise_failure()
+            time.sleep(pause)
+            pause = min(2 * pause, 0.2)
+
+    def _raise_failure(self) -> None:
+        failure = self.failure()
+        if failure is not None:
+            raise failure.error(self.size)
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Turn a broken connection into the reason for it."""
+        try:
+            yield
+        except RuntimeError as error:
+            until = time.monotonic() + PATIENCE
+            with suppress(RuntimeError):  # the store may be gone with its process
+                while time.monotonic() < until:
+                    self._raise_failure()
+                    time.sleep(0.05)
+            raise PeerFailed(
+                "A process that shares the work went away.",
+                where=str(error).partition("\n")[0][:200],
+                do="look for what ended it (memory, network), then the same command again",
+                id="E-worker",
+                code=4,
+            ) from error
+
+
+ALONE: Final = World()
+
+
+def told(environment: Mapping[str, str]) -> tuple[int, int]:
+    """Return (rank, number of processes) as torchrun says them, (0, 1) where it did not start this process."""
+    names = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    if not all(environment.get(name) for name in names):
+        return 0, 1
+    return int(environment["RANK"]), int(environment["WORLD_SIZE"])
+
+
+@cache
+def world() -> World:
+    """Return the processes this one works with, joined at the first call: those of torchrun, or it alone.
+
+    Tensors on a GPU travel by NCCL where every process of the machine has a GPU of its own, all else by gloo.
+
+    Raises:
+        EnvironmentProblem: They do not find each other.
+    """
+    if told(os.environ)[1] == 1:
+        return ALONE
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    fast = torch.cuda.is_available() and torch.cuda.device_count() >= here
+    try:
+        store, rank, size = next(rendezvous("env://"))
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if fast else "gloo",
+            store=PrefixStore("sums", store),
+            rank=rank,
+            world_size=size,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise EnvironmentProblem(
+            f"The processes do not find each other: {str(error).partition(chr(10))[0]}.",
+            where=f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}",
+            do="start all of them with one torchrun command a machine, and the same --rdzv-endpoint",
+        ) from error
+    return World(rank, size, PrefixStore("word", store))
+
+
+def failed(rank: int, code: int, said: tuple[str, str, str, str]) -> Failure:
+    """Return the word of a process that failed.
+
+    Args:
+        rank: Its number.
+        code: Its exit code.
+        said: Id of the error, what, where, do.
+    """
+    id_, what, where, do = said
+    return Failure(rank=rank, host=socket.gethostname(), code=code, id=id_, what=what, where=where, do=do)
+
+
+def has_batch_statistics(network: nn.Module) -> bool:
+    """Return whether the network normalises by the statistics of a batch, which each process takes of its own part."""
+    kinds = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d
+    return any(isinstance(module, kinds) for module in network.modules())
+
+
+def average_statistics(network: nn.Module, world: World, share: float) -> None:
+    """Replace the running statistics of every process by their mean, weighted by the share it presented.
+
+    Args:
+        network: Changed in place.
+        world: All processes.
+        share: Of the presentations since the last call; they sum to one.
+    """
+    if world.size == 1:
+        return
+    for buffer in network.buffers():
+        if buffer.is_floating_point():
+            buffer.mul_(share)
+            world.add(buffer)
+        else:
+            world.as_first(buffer)
+
+
+@dataclass
+class _Bucket:
+    parameters: list[nn.Parameter]
+    missing: int = 0
+    flat: Tensor | None = None
+    wait: Callable[[], None] | None = None
+
+
+class Gradients:
+    """Adds up the gradients of all processes, bucket by bucket, while the backward pass is still under way.
+
+    A process whose part of a batch is empty adds nothing but takes part. Buckets go out in one order everywhere,
+    because sums are matched by their order.
+
+    Args:
+        parameters: Of the network, in the same order everywhere.
+        world: All processes; with one alone nothing is done.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], world: World) -> None:
+        self._world = world
+        self._buckets: list[_Bucket] = []
+        self._hooks: list[RemovableHandle] = []
+        self._next = 0
+        if world.size == 1:
+            return
+        room = 0
+        for parameter in reversed([p for p in parameters if p.requires_grad]):  # the last are computed first
+            if room < parameter.numel() or self._buckets[-1].parameters[0].device != parameter.device:
+                self._buckets.append(_Bucket([]))
+                room = max(BUCKET, parameter.numel())
+            self._buckets[-1].parameters.append(parameter)
+            room -= parameter.numel()
+        self._hooks = [
+            parameter.register_post_accumulate_grad_hook(partial(self._ready, bucket))  # type: ignore[no-untyped-call]
+            for bucket in self._buckets
+            for parameter in bucket.parameters
+        ]
+        self._reset()
+
+    def sum(self) -> None:
+        """Make every gradient the sum over all processes; call between backward pass and update on all of them."""
+        while self._next < len(self._buckets):
+            self._send(self._buckets[self._next])
+        for bucket in self._buckets:
+            if bucket.wait is None or bucket.flat is None:
+                raise ValueError("every bucket was sent above")
+            bucket.wait()
+            parts = torch.split(bucket.flat, [parameter.numel() for parameter in bucket.parameters])
+            for parameter, part in zip(bucket.parameters, parts, strict=True):
+                if parameter.grad is None:
+                    parameter.grad = torch.empty_like(parameter)
+                parameter.grad.copy_(part.view(parameter.shape))
+        self._reset()
+
+    def close(self) -> None:
+        """Take the hooks off the parameters."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def _reset(self) -> None:
+        self._next = 0
+        for bucket in self._buckets:
+            bucket.missing, bucket.flat, bucket.wait = len(bucket.parameters), None, None
+
+    def _ready(self, bucket: _Bucket, _parameter: Tensor) -> None:
+        bucket.missing -= 1
+        while self._next < len(self._buckets) and self._buckets[self._next].missing == 0:
+            self._send(self._buckets[self._next])
+
+    def _send(self, bucket: _Bucket) -> None:
+        self._next += 1
+        bucket.flat = torch.cat(
+            [
+                (torch.zeros_like(p) if p.grad is None else p.grad).detach().reshape(-1).float()
+                for p in bucket.parameters
+            ]
+        )
+        bucket.wait = self._world.added_later(bucket.flat)
