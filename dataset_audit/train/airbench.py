@@ -92,8 +92,8 @@ def _norm_without_weight(width: int) -> nn.BatchNorm2d:
     return norm
 
 
-def _known(parameter: nn.Parameter | None) -> nn.Parameter:
-    if parameter is None:
+def _known(parameter: Tensor | None) -> nn.Parameter:
+    if not isinstance(parameter, nn.Parameter):
         raise TypeError("a layer made with a bias has one")
     return parameter
 
