@@ -58,11 +58,11 @@ def planted(seed: int = 1) -> tuple[dict[str, Any], np.ndarray]:
     return columns, clean
 
 
-def write(path: Path, columns: dict[str, Any], **facts: Any) -> Path:
+def write(path: Path, columns: dict[str, Any], config: dict[str, Any] | None = None, **facts: Any) -> Path:
     provenance = Provenance(spec="drawn", fingerprint="ab" * 16, n=N, class_names=CLASSES, seeds=(1,))
     table = ScoreTable.of(columns, provenance)
     facts = {"trained": True, "summary": {"train_accuracy": [0.84]}, **facts}
-    table.write(path, document=sidecar.document("scores", path, rows=N, config={}, facts=facts))
+    table.write(path, document=sidecar.document("scores", path, rows=N, config=config or {}, facts=facts))
     return path
 
 
@@ -330,6 +330,26 @@ def test_scores_of_a_run_that_knows_its_labels_by_heart_are_warned_of(tmp_path: 
     _, progress = noise(path)
     assert [one for one, _ in progress.warnings] == ["W-memorised"]
     assert "98.5 %" in progress.warnings[0][1]
+
+
+@pytest.mark.parametrize(
+    ("fitted", "epochs", "ranks_by"),
+    [
+        ([0.7, 0.72], [10, 11, 12], ["aum", "el2n"]),
+        ([0.7, 0.72], [6], ["aum", "el2n_mean"]),  # the middle is not late
+        ([0.9], [10, 11, 12], ["aum", "el2n_mean"]),  # wrong labels may be learned by heart by then
+        ([0.7], [], ["aum", "el2n_mean"]),
+    ],
+)
+def test_late_el2n_ranks_only_where_labels_are_not_yet_learned_by_heart(
+    tmp_path: Path, fitted: list[float], epochs: list[int], ranks_by: list[str]
+) -> None:
+    columns = planted()[0] | {"el2n": planted(2)[0]["el2n_mean"]}
+    config = {"recipe": {"epochs": 12}, "el2n_epochs": epochs}
+    path = write(tmp_path / "scores.parquet", columns, config, summary={"train_accuracy": fitted})
+    assert noise(path)[0].summary["by"] == ranks_by
+    path = write(tmp_path / "scores.parquet", planted()[0], config, summary={"train_accuracy": fitted})
+    assert noise(path, force=True)[0].summary["by"] == ["aum", "el2n_mean"]
 
 
 def test_a_damaged_table_is_bad_data(scores: Path) -> None:

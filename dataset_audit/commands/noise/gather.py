@@ -21,7 +21,12 @@ from dataset_audit.tables import sidecar
 from dataset_audit.tables.given import Rows, read_labels, read_probabilities
 from dataset_audit.tables.scores import COLUMNS, ScoreTable
 
-FIRST: Final = ("aum", "el2n_mean")  # what ranks by default; measured best in short runs
+FIRST: Final = ("aum", "el2n_mean")  # what ranks by default
+LATE: Final = (
+    "aum",
+    "el2n",
+)  # what does where EL2N was taken late in a run that had not learned its labels by heart
+UNLEARNED: Final = 0.8  # of the labels fitted at the end: up to here few wrong ones can be among them
 ELSE: Final = ("loss_mean", "confidence", "el2n", "correctness", "forgetting")
 MEMORISED: Final = 0.98  # of the labels fitted at the end: wrong ones among them have been learned by heart
 IN_SAMPLE: Final = 0.99  # of the labels that out-of-fold predictions would hardly ever reproduce
@@ -96,7 +101,7 @@ def gather(config: Config, progress: Progress) -> Gathered:
             where="columns: " + ", ".join(table.names[:50]),
             do="scores of one data set with a column index, 0 for its first example",
         )
-    by = config.by or _default_by(table, config.scores)
+    by = config.by or _default_by(table, document, config.scores)
     if all(name in COLUMNS and COLUMNS[name].keep for name in by):
         raise UsageError(
             f"{', '.join(by)} says which examples are worth keeping, not which are wrong: wrong labels are steadily "
@@ -154,7 +159,25 @@ def train_accuracy(document: Mapping[str, object]) -> float | None:
     return float(np.mean(numbers)) if numbers else None
 
 
-def _default_by(table: ScoreTable, path: Path) -> tuple[str, ...]:
+def _late(document: Mapping[str, object]) -> bool:
+    """Return whether EL2N was taken in the second half of training by a network that fits few wrong labels.
+
+    Averages over a training carry its poor beginning; what a network says at its end does not, but a label that was
+    learned by heart by then looks right.
+    """
+    made, fitted = document.get("config"), train_accuracy(document)
+    if not isinstance(made, Mapping) or fitted is None or fitted > UNLEARNED:
+        return False
+    used, at = made.get("recipe"), made.get("el2n_epochs")
+    epochs = used.get("epochs") if isinstance(used, Mapping) else None
+    if not isinstance(epochs, int) or not isinstance(at, list) or not at:
+        return False
+    return all(isinstance(one, int) and 2 * one > epochs for one in at)
+
+
+def _default_by(table: ScoreTable, document: Mapping[str, object], path: Path) -> tuple[str, ...]:
+    if _late(document) and all(table.has(name) for name in LATE):
+        return LATE
     found = (
         tuple(name for name in FIRST if table.has(name))
         or tuple(name for name in ELSE if table.has(name))[:1]
