@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dataset_audit.errors import UsageError
+from dataset_audit.train.deep import Conv3
 
 SCALAR_LR = 0.1  # Fixup: biases and multipliers learn at a tenth of the rate (Zhang et al. 2019)
 
@@ -63,7 +64,7 @@ class Network(nn.Module):
 
 def conv3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     """Return a 3x3 convolution without bias that keeps the size of the image, but for its stride."""
-    return nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+    return Conv3(inputs, outputs, stride)
 
 
 class BasicBlock(nn.Module):
