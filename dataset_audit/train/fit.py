@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,143 +17,63 @@ from dataset_audit import seeds
 from dataset_audit.errors import DataError
 from dataset_audit.progress import Progress, Silent
 from dataset_audit.train import augment
-from dataset_audit.train.batches import Batch, Images, batch_lengths
+from dataset_audit.train.batches import Batch, Resident, batch_lengths
 from dataset_audit.train.device import seed_torch
-from dataset_audit.train.distributed import ALONE, Gradients, World, average_statistics
-from dataset_audit.train.networks import Network, Scalar
+from dataset_audit.train.distributed import Gradients, World, average_statistics
+from dataset_audit.train.networks import Network
 from dataset_audit.train.recipes import Recipe
+from dataset_audit.train.step import Observer, Plain, Said, Steps, Stream, Work
+from dataset_audit.train.task import ALL, Course, History, State, Task
 
-PATIENCE = 5  # epochs in a row at or below chance that mark a run as diverged
-SCALAR_LR = 0.1  # Fixup: biases and multipliers learn at a tenth of the rate (Zhang et al. 2019)
+__all__ = [
+    "ALL",
+    "Course",
+    "History",
+    "Observer",
+    "State",
+    "Task",
+    "fit",
+    "forward",
+    "predict",
+    "presented",
+    "start",
+]
 
-
-class Observer(Protocol):
-    """Whoever watches a training: called once per batch, before its update, with what the network said."""
-
-    def __call__(
-        self, indices: Tensor, logits: Tensor, labels: Tensor, features: Tensor | None = None, /
-    ) -> None:
-        """Take indices int64[B], logits float32[B, classes], labels int64[B], embeddings float32[B, D]."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Course:
-    """What is presented and learned from, where it is not every example once in each of the recipe's epochs.
-
-    Attributes:
-        steps: Updates in all, with the schedule stretched or shortened to end at the last of them; the last epoch
-            is cut where they run out. None: as many as the recipe's epochs have.
-        rows: The rows to present in an epoch, from its number; as many in each as ``Task.rows`` has. None: those.
-        skip: Share of every batch, those with the lowest loss at their last presentation, that is only run
-            forward, without gradient, to learn its loss anew; the rest is learned from. No example is run twice.
-    """
-
-    steps: int | None = None
-    rows: Callable[[int], NDArray[np.int64]] | None = None
-    skip: float = 0.0
-
-
-ALL = Course()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """What is learned, and where.
-
-    Attributes:
-        images: All images of the data set, of one size.
-        labels: int64[N] on the device; rows outside ``rows`` are never looked at.
-        rows: Indices of the examples to train on, ascending.
-        classes: Number of classes.
-        seed: Order, crops, flips, initial weights and dropout depend on it alone.
-        device: Where to compute.
-        precision: Of everything before the last layer; the last layer and the loss are float32 always, because
-            bf16 logits tie and would make correctness depend on the class number.
-        mean: float32[C] for normalisation, as a share of 255.
-        std: float32[C], likewise.
-        compile: Whether to use torch.compile.
-        course: Where not every row is presented in every epoch, or learned from.
-        world: The processes that share each batch; the others have the same task but for their rank.
-    """
-
-    images: Images
-    labels: Tensor
-    rows: NDArray[np.int64]
-    classes: int
-    seed: int
-    device: torch.device
-    precision: Literal["bf16", "fp32"]
-    mean: Tensor
-    std: Tensor
-    compile: bool = False
-    course: Course = ALL
-    world: World = ALONE
-
-
-@dataclass
-class History:
-    """Mean training loss and accuracy of each epoch, as presented (augmented, train mode, before the update)."""
-
-    loss: list[float] = field(default_factory=list)
-    accuracy: list[float] = field(default_factory=list)
-
-    def trained(self, classes: int) -> bool:
-        """Return whether the run learned anything: not at chance for five epochs, final loss below ln(classes)."""
-        stuck = len(self.accuracy) >= PATIENCE and all(
-            value <= 1 / classes for value in self.accuracy[-PATIENCE:]
-        )
-        return not stuck and self.loss[-1] <= math.log(classes)
-
-
-@dataclass
-class State:
-    """Everything a resumed run needs besides the observer's own state."""
-
-    network: Network
-    optimiser: torch.optim.Optimizer
-    history: History
-    epoch: int = 0
-    last_loss: Tensor | None = None  # float32[N], of each example's last presentation; only with Course.skip
-
-    def pack(self) -> dict[str, object]:
-        """Return plain containers of tensors and numbers, as a checkpoint holds them."""
-        return {
-            "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "loss": list(self.history.loss),
-            "accuracy": list(self.history.accuracy),
-            "epoch": self.epoch,
-            "last_loss": self.last_loss,
-        }
-
-    def unpack(self, packed: Mapping[str, object]) -> None:
-        """Take over what ``pack`` gave."""
-        self.network.load_state_dict(packed["network"])  # type: ignore[arg-type]  # foreign containers from a checkpoint
-        self.optimiser.load_state_dict(packed["optimiser"])  # type: ignore[arg-type]
-        self.history = History(list(packed["loss"]), list(packed["accuracy"]))  # type: ignore[call-overload]
-        self.epoch = int(packed["epoch"])  # type: ignore[call-overload]
-        stored = packed.get("last_loss")
-        self.last_loss = stored if isinstance(stored, Tensor) else None
+LOOK = 512  # images of a batch that a network looks at before it is trained
 
 
 def start(task: Task, recipe: Recipe, build: Callable[[], Network]) -> State:
     """Return a run at epoch 0: weights drawn from the task's seed, SGD as the recipe says."""
     seed_torch(task.seed, "weights")
     network = build().to(device=task.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    scalars = [p for module in network.modules() if isinstance(module, Scalar) for p in module.parameters()]
-    known = {id(parameter) for parameter in scalars}
-    groups = [{"params": [p for p in network.parameters() if id(p) not in known], "scale": 1.0}]
-    if scalars:
-        groups.append({"params": scalars, "scale": SCALAR_LR})
+    if network.looks_at:
+        with torch.no_grad():
+            network.look(_looked_at(task, network.looks_at))
+    groups = [
+        {
+            "params": group.parameters,
+            "scale": group.rate,
+            "weight_decay": recipe.weight_decay * group.decay,
+        }
+        for group in network.groups()
+    ]
     optimiser = torch.optim.SGD(
         groups,
         lr=recipe.lr,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
-        weight_decay=recipe.weight_decay,
         fused=True,
     )
     return State(network=network, optimiser=optimiser, history=History())
+
+
+def _looked_at(task: Task, count: int) -> Iterator[Tensor]:
+    """Yield a seeded draw of the rows that are trained on, normalised, in batches of at most ``LOOK``."""
+    rows = np.sort(seeds.rng(task.seed, "look").permutation(task.rows)[:count])
+    for _, pixels in task.images.epoch(
+        rows, [len(part) for part in np.array_split(rows, -(-len(rows) // LOOK))]
+    ):
+        yield augment.normalise(pixels, task.mean, task.std)
 
 
 def fit(
@@ -200,27 +120,22 @@ def fit(
         state.last_loss = torch.full((len(task.labels),), math.inf, device=task.device)
     world.as_first(*state.network.state_dict().values())
     gradients = Gradients(state.network.parameters(), world)
+    run = _Run(
+        task=task,
+        recipe=recipe,
+        state=state,
+        features=features,
+        gradients=gradients,
+        lengths=lengths,
+        steps=steps,
+        observe=observe,
+        progress=progress,
+    )
+    replayed = _laid_out(run)
     try:
-        while state.epoch * len(lengths) < steps:
+        while run.first_step < steps:
             seed_torch(task.seed, "epoch", state.epoch, *(("process", world.rank) if world.rank else ()))
-            these = lengths[: steps - state.epoch * len(lengths)]
-            figures = _epoch(
-                _Pass(
-                    task=task,
-                    recipe=recipe,
-                    state=state,
-                    features=features,
-                    gradients=gradients,
-                    order=presented(task, state.epoch)[: sum(these)],
-                    lengths=these,
-                    first_step=state.epoch * len(lengths),
-                    steps=steps,
-                    epochs=math.ceil(steps / len(lengths)),
-                    skip=course.skip,
-                ),
-                observe=observe,
-                progress=progress,
-            )
+            figures = _epoch(run) if replayed is None else _replayed_epoch(run, replayed)
             state.history.loss.append(figures[0])
             state.history.accuracy.append(figures[1])
             state.epoch += 1
@@ -241,24 +156,49 @@ def presented(task: Task, epoch: int) -> NDArray[np.int64]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Pass:
-    """One epoch: ``order`` and ``lengths`` are of the batches of all processes."""
+class _Run:
+    """What stays from epoch to epoch; ``lengths`` are those of a whole epoch's batches, of all processes."""
 
     task: Task
     recipe: Recipe
     state: State
     features: Callable[[Tensor], Tensor]
     gradients: Gradients
-    order: NDArray[np.int64]
     lengths: list[int]
-    first_step: int
     steps: int
-    epochs: int
-    skip: float
+    observe: Observer | None
+    progress: Progress
 
     @property
     def world(self) -> World:
         return self.task.world
+
+    @property
+    def first_step(self) -> int:
+        """Number of the first update of this epoch."""
+        return self.state.epoch * len(self.lengths)
+
+    @property
+    def epochs(self) -> int:
+        return math.ceil(self.steps / len(self.lengths))
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """An epoch before it is run: which rows in which order and batches, and what augmentation does to them."""
+
+    order: NDArray[np.int64]
+    lengths: list[int]
+    draws: augment.Draws
+
+
+def _drawn(run: _Run, epoch: int) -> _Drawn:
+    task = run.task
+    lengths = run.lengths[: run.steps - epoch * len(run.lengths)]
+    draws = augment.draw(
+        task.seed, epoch, len(task.labels), padding=run.recipe.crop_padding, device=task.device
+    )
+    return _Drawn(presented(task, epoch)[: sum(lengths)], lengths, draws)
 
 
 @dataclass
@@ -270,107 +210,157 @@ class _Sums:
     presented: int = 0
 
 
-def _epoch(one: _Pass, *, observe: Observer | None, progress: Progress) -> tuple[float, float]:
+def _epoch(run: _Run) -> tuple[float, float]:
     """Run one epoch; return (mean loss, accuracy). Nothing waits for a GPU before the end."""
-    task, recipe, state = one.task, one.recipe, one.state
+    task, recipe, state, drawn = run.task, run.recipe, run.state, _drawn(run, run.state.epoch)
     state.network.train()
-    draws = augment.draw(
-        task.seed, state.epoch, len(task.labels), padding=recipe.crop_padding, device=task.device
-    )
     exact = torch.float64 if task.device.type == "cpu" else torch.float32
     sums = _Sums(
         torch.zeros((), dtype=exact, device=task.device),
         torch.zeros((), dtype=torch.int64, device=task.device),
     )
-    step, done, rate = one.first_step, state.epoch * len(task.rows), recipe.lr
-    for batch, length in zip(_batches(one), one.lengths, strict=True):
-        rate = recipe.learning_rate(step, one.steps)
+    step, done, rate = run.first_step, state.epoch * len(task.rows), recipe.lr
+    for batch, length in zip(_batches(run, drawn), drawn.lengths, strict=True):
+        rate = recipe.learning_rate(step, run.steps)
         for group in state.optimiser.param_groups:
             group["lr"] = rate * group["scale"]
         said = None
         if batch is not None:
-            said = _present(one, batch, draws)
+            said = _present(run, batch, drawn.draws)
             if task.device.type == "cpu" and not math.isfinite(said.loss.item()):
-                raise _not_finite(state, step - one.first_step, rate, int(batch[0][0]))
-            if observe is not None:
-                observe(batch[0], said.logits.detach(), said.labels, said.embedding.detach())
-        _update(one, said, length, sums)
+                raise _not_finite(state, step - run.first_step, rate, int(batch[0][0]))
+            if run.observe is not None:
+                run.observe(batch[0], said.logits.detach(), said.labels, said.embedding.detach())
+        _update(run, said, length, sums)
         step += 1
         done += length
-        progress.advance(done, epoch=f"{state.epoch + 1}/{one.epochs}", **_last(state))
-    one.world.add(sums.loss, sums.correct)
-    average_statistics(state.network, one.world, sums.presented / len(one.order))
-    mean_loss = float(sums.loss) / len(one.order)
+        run.progress.advance(done, epoch=f"{state.epoch + 1}/{run.epochs}", **_last(state))
+    run.world.add(sums.loss, sums.correct)
+    average_statistics(state.network, run.world, sums.presented / len(drawn.order))
+    return _means(run, (float(sums.loss), int(sums.correct)), len(drawn.order))
+
+
+@dataclass
+class _Replay:
+    """Steps that are replayed, and the next epoch, which the host draws while the device works at this one."""
+
+    steps: Steps
+    coming: tuple[int, _Drawn] | None = None
+
+
+def _laid_out(run: _Run) -> _Replay | None:
+    """Return the steps to replay; None for the plain loop, which takes streamed images, several processes, skips."""
+    task = run.task
+    on_gpu = task.device.type == "cuda"
+    wanted = on_gpu if task.replay is None else task.replay
+    if not (wanted and isinstance(task.images, Resident) and run.world.size == 1 and not task.course.skip):
+        return None
+    observe = run.observe
+    if task.compile and on_gpu and observe is not None:
+        observe = torch.compile(observe, dynamic=False)  # some fifty small kernels become a few
+    work = Work(
+        images=task.images.images,
+        say=partial(_say, run),
+        observe=observe,
+        optimiser=run.state.optimiser,
+        padding=run.recipe.crop_padding,
+        flip=run.recipe.flip,
+    )
+    steps = Steps(
+        work,
+        rows=len(task.rows),
+        steps=len(run.lengths),
+        lane=Stream(task.device) if on_gpu else Plain(),
+        warn=partial(run.progress.warn, "W-graph"),
+    )
+    return _Replay(steps)
+
+
+def _replayed_epoch(run: _Run, replay: _Replay) -> tuple[float, float]:
+    """Run one epoch as ``_epoch`` does, from buffers that stay: the host asks for all its steps, then waits once."""
+    state, steps = run.state, replay.steps
+    state.network.train()
+    number, drawn = replay.coming or (-1, None)
+    if drawn is None or number != state.epoch:
+        drawn = _drawn(run, state.epoch)
+    steps.begin(
+        drawn.order,
+        drawn.draws,
+        [run.recipe.learning_rate(run.first_step + step, run.steps) for step in range(len(drawn.lengths))],
+    )
+    done = state.epoch * len(run.task.rows)
+    for length in drawn.lengths:
+        steps.run(length)
+        done += length
+        run.progress.advance(done, epoch=f"{state.epoch + 1}/{run.epochs}", **_last(state))
+    if state.epoch + 1 < run.epochs:
+        replay.coming = state.epoch + 1, _drawn(run, state.epoch + 1)
+    return _means(run, steps.figures(), len(drawn.order))
+
+
+def _means(run: _Run, sums: tuple[float, int], presented: int) -> tuple[float, float]:
+    """Return (mean loss, accuracy) of an epoch from the sums over its presentations."""
+    mean_loss = sums[0] / presented
     if not math.isfinite(mean_loss):
-        raise _not_finite(state, None, rate, None)
-    return mean_loss, int(sums.correct) / len(one.order)
+        raise _not_finite(run.state, None, run.recipe.lr, None)
+    return mean_loss, sums[1] / presented
 
 
-def _batches(one: _Pass) -> Iterator[Batch | None]:
+def _batches(run: _Run, drawn: _Drawn) -> Iterator[Batch | None]:
     """Yield this process's part of each batch, None where it has none: only the shortest batches, which come last."""
-    order, lengths = one.world.share(one.order, one.lengths)
+    order, lengths = run.world.share(drawn.order, drawn.lengths)
     filled = [length for length in lengths if length]
-    yield from one.task.images.epoch(order, filled)
+    yield from run.task.images.epoch(order, filled)
     yield from [None] * (len(lengths) - len(filled))
 
 
-def _present(one: _Pass, batch: Batch, draws: augment.Draws) -> _Said:
+def _present(run: _Run, batch: Batch, draws: augment.Draws) -> Said:
     """Augment a batch and run it forward."""
     indices, pixels = batch
-    recipe = one.recipe
+    recipe = run.recipe
     if recipe.crop_padding or recipe.flip:
         pixels = augment.crop_and_flip(pixels, indices, draws, padding=recipe.crop_padding, flip=recipe.flip)
-    return _say(one, indices, pixels)
+    return _say(run, indices, pixels)
 
 
-def _update(one: _Pass, said: _Said | None, length: int, sums: _Sums) -> None:
+def _update(run: _Run, said: Said | None, length: int, sums: _Sums) -> None:
     """Learn from a batch of ``length`` examples, of which ``said`` is this process's part."""
-    one.state.optimiser.zero_grad(set_to_none=True)
+    run.state.optimiser.zero_grad(set_to_none=True)
     if said is not None:
         mine = len(said.labels)
         loss = (
-            said.loss if one.world.size == 1 else said.loss * (mine / length)
+            said.loss if run.world.size == 1 else said.loss * (mine / length)
         )  # parts add up to the mean of all
         loss.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             sums.loss += said.loss.detach() * mine
             sums.correct += (said.logits.argmax(1) == said.labels).sum()
         sums.presented += mine
-    one.gradients.sum()
-    one.state.optimiser.step()
+    run.gradients.sum()
+    run.state.optimiser.step()
 
 
-@dataclass(frozen=True)
-class _Said:
-    """What the network said of a batch, and the loss it is to learn from."""
-
-    logits: Tensor
-    labels: Tensor
-    embedding: Tensor
-    loss: Tensor
-
-
-def _say(one: _Pass, indices: Tensor, pixels: Tensor) -> _Said:
+def _say(run: _Run, indices: Tensor, pixels: Tensor) -> Said:
     """Run a batch forward; with ``skip``, the part with the lowest last loss without gradient."""
-    task, head, smoothing = one.task, one.state.network.head, one.recipe.label_smoothing
-    labels, last_loss = task.labels[indices], one.state.last_loss
-    skipped = int(one.skip * len(indices))
-    if not skipped or last_loss is None or one.state.epoch == 0:  # nothing is known yet
-        logits, embedding = forward(one.features, head, pixels, task)
+    task, head, smoothing = run.task, run.state.network.head, run.recipe.label_smoothing
+    labels, last_loss = task.labels[indices], run.state.last_loss
+    skipped = int(run.task.course.skip * len(indices))
+    if not skipped or last_loss is None or run.state.epoch == 0:  # nothing is known yet
+        logits, embedding = forward(run.features, head, pixels, task)
         loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
     else:
         ranked = torch.argsort(last_loss[indices], stable=True)
         easy, rest = ranked[:skipped], ranked[skipped:].sort().values
-        learned = forward(one.features, head, pixels[rest], task)
+        learned = forward(run.features, head, pixels[rest], task)
         with torch.no_grad():
-            only_seen = forward(one.features, head, pixels[easy], task)
+            only_seen = forward(run.features, head, pixels[easy], task)
         loss = functional.cross_entropy(learned[0], labels[rest], label_smoothing=smoothing)
         place = torch.argsort(torch.cat([rest, easy]))
         logits, embedding = (torch.cat(pair)[place] for pair in zip(learned, only_seen, strict=True))
     if last_loss is not None:
         with torch.no_grad():
             last_loss[indices] = functional.cross_entropy(logits, labels, reduction="none")
-    return _Said(logits, labels, embedding, loss)
+    return Said(logits, labels, embedding, loss)
 
 
 def forward(
@@ -378,7 +368,9 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """Return (logits float32[B, classes], embedding float32[B, D]) of uint8 images [B, H, W, C]."""
     x = augment.normalise(pixels, task.mean, task.std)
-    with torch.autocast(task.device.type, torch.bfloat16, enabled=task.precision == "bf16"):
+    with torch.autocast(
+        task.device.type, torch.bfloat16, enabled=task.precision == "bf16", cache_enabled=False
+    ):
         embedding = features(x)
     embedding = embedding.float()
     return head(embedding), embedding

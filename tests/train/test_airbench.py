@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 from dataset_audit.errors import UsageError
 from dataset_audit.train.airbench import Airbench, whitening
+from dataset_audit.train.batches import Resident
+from dataset_audit.train.fit import Task, start
 from dataset_audit.train.models import build
+from dataset_audit.train.recipes import recipe
 
 
 def pictures(count: int = 40, channels: int = 3, size: int = 12) -> torch.Tensor:
@@ -106,3 +110,24 @@ def test_other_sizes_are_taken(size: int) -> None:
 def test_images_too_small_for_it_are_named() -> None:
     with pytest.raises(UsageError, match="9 pixels or more"):
         Airbench(4, 3)(torch.randn(2, 3, 8, 8))
+
+
+def test_a_training_starts_from_filters_of_its_own_rows_alone() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (60, 12, 12, 3), dtype=np.uint8)
+    given = Task(
+        images=Resident(torch.from_numpy(images)),
+        labels=torch.zeros(60, dtype=torch.int64),
+        rows=np.arange(30),
+        classes=2,
+        seed=1,
+        device=torch.device("cpu"),
+        precision="fp32",
+        mean=torch.full((3,), 0.5),
+        std=torch.full((3,), 0.2),
+    )
+    started = start(given, recipe("fast-gpu"), lambda: Airbench(2, 3)).network
+    x = (torch.from_numpy(images[:30]).permute(0, 3, 1, 2) / 255 - 0.5) / 0.2
+    wanted = whitening([x], epsilon=Airbench.EPSILON)
+    assert isinstance(started, Airbench)
+    assert torch.allclose(started.whiten.weight.abs(), wanted.abs(), rtol=1e-3, atol=1e-3)
