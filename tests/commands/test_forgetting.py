@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 
 from dataset_audit.commands.forgetting import Config, run, story
-from dataset_audit.commands.forgetting.choices import default_choice
 from dataset_audit.errors import DataError, EnvironmentProblem, MismatchError, UsageError
 from dataset_audit.images.dataset import open_dataset
 from dataset_audit.progress import Silent
@@ -22,6 +21,7 @@ from dataset_audit.scores.recorder import Recorder
 from dataset_audit.stats.agreement import auroc
 from dataset_audit.tables import sidecar
 from dataset_audit.tables.scores import ScoreTable
+from dataset_audit.train.defaults import default_choice
 from tests.reference.histories import Presentation, score
 
 

@@ -19,7 +19,7 @@ from dataset_audit.select.budget import Keep
 from dataset_audit.select.policies import POLICIES, Options
 from dataset_audit.select.ranking import Ranked, Wanted, betas_for, check_classes, rank
 from dataset_audit.tables.scores import COLUMNS, ScoreTable
-from dataset_audit.train.defaults import default_choice, model_for
+from dataset_audit.train.defaults import model_for, suited
 from dataset_audit.train.models import check_known
 from dataset_audit.train.recipes import RECIPES, Recipe, recipe
 
@@ -64,17 +64,17 @@ def choose_recipe(
     """
     stored = tables.config.get("recipe")
     scored = _stored_recipe(stored) if isinstance(stored, Mapping) else None
-    names = default_choice(size, channels, gpu=gpu)
+    name, its_model = suited(config.recipe, config.model, size, channels, gpu=gpu)
     if config.recipe is None and scored is not None:
         changes = recipe(scored.name, config.overrides)
         changed = {key.replace("-", "_"): getattr(changes, key.replace("-", "_")) for key in config.overrides}
         chosen = replace(scored, **changed)
     else:
-        chosen = recipe(config.recipe or names[0], config.overrides)
+        chosen = recipe(name, config.overrides)
     model = config.model
     if model is None:
         model = tables.model if config.recipe is None else ""
-        model = model or model_for(chosen.name, names[1])
+        model = model or (its_model if chosen.name == name else model_for(chosen.name, its_model))
     check_known(model)
     return chosen, model
 

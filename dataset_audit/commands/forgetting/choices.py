@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dataset_audit.commands.forgetting.config import Config
 from dataset_audit.errors import DataError, UsageError
 from dataset_audit.progress import Progress
-from dataset_audit.train.defaults import default_choice, model_for
+from dataset_audit.train.defaults import suited
 from dataset_audit.train.models import check_known
 from dataset_audit.train.recipes import Recipe, agreement, recipe
 
@@ -138,13 +138,16 @@ def resolve(
     Raises:
         UsageError: An option contradicts the recipe.
     """
-    names = default_choice(opened.images.size, opened.images.channels, gpu=device.type == "cuda")
-    chosen = recipe(config.recipe or names[0], config.overrides)
-    if not config.augment:
-        chosen = recipe(chosen.name, {**config.overrides, "crop_padding": "0", "flip": "false"})
-    model = config.model or (
-        names[1] if config.recipe in {None, names[0]} else model_for(chosen.name, names[1])
+    name, model = suited(
+        config.recipe,
+        config.model,
+        opened.images.size,
+        opened.images.channels,
+        gpu=device.type == "cuda",
     )
+    chosen = recipe(name, config.overrides)
+    if not config.augment:
+        chosen = recipe(name, {**config.overrides, "crop_padding": "0", "flip": "false"})
     check_known(model)
     beyond = [epoch for epoch in config.el2n_epochs if epoch > chosen.epochs]
     if beyond:
