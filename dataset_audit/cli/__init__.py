@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import NoReturn
 
 
 class _NotHere:
-    """Lets no import find pandas.
+    """Finder and loader of a pandas that cannot be imported.
 
     pyarrow imports pandas, a quarter of a second, at the first array it converts wherever it is installed; nothing
-    here has any use for it, and the process is ours.
+    here has any use for it, and the process is ours. It is still found, because others look without importing.
     """
 
+    @classmethod
+    def find_spec(cls, name: str, path: object = None, target: object = None) -> ModuleSpec | None:  # noqa: ARG003
+        return ModuleSpec(name, cls) if name == "pandas" else None  # type: ignore[arg-type]  # has what a loader needs
+
     @staticmethod
-    def find_spec(name: str, path: object = None, target: object = None) -> None:  # noqa: ARG004 - the protocol's
-        if name == "pandas":
-            raise ModuleNotFoundError("audit keeps pandas out of its process", name=name)
+    def create_module(spec: ModuleSpec) -> None:
+        raise ModuleNotFoundError("audit keeps pandas out of its process", name=spec.name)
+
+    @staticmethod
+    def exec_module(module: ModuleType) -> None:
+        """Never come to."""
 
 
 def main() -> NoReturn:
