@@ -13,6 +13,8 @@ What comes out, whatever went in:
 - Transparency (alpha channel, palette alpha, a transparent colour) is laid over the stated background.
 - Grey is the luma of ITU-R 601, taken last.
 
+What `plain` says about plain files changes none of this, only the time it takes.
+
 A decoder's exception, whatever its class, is a bad image. Each image gets one attempt: a second ``load()`` of
 a broken PNG succeeds with black rows. A complete decode says that pixels came out, not that the bytes are
 those once written; that is what ``uid`` is for (one flipped bit in a JPEG decodes in 596 of 600 trials).
@@ -21,12 +23,14 @@ those once written; that is what ``uid`` is for (one flipped bit in a JPEG decod
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 from dataset_audit.images.bad_image import BadImage
 from dataset_audit.images.headers import Format, Header, read_header
-from dataset_audit.images.pixels import STRIP_FACTOR, STRIP_PIXELS, Mode, to_pixels
+from dataset_audit.images.pixels import STRIP_FACTOR, STRIP_PIXELS, Mode, orientation, to_pixels, upright
+from dataset_audit.images.plain import plain_jpeg, plain_png
 from dataset_audit.images.quiet import silence_decoders
 from dataset_audit.images.truncation import ends_early, lacks_rows
 
@@ -109,16 +113,22 @@ def _allowed(data: bytes, limits: Limits) -> Header:
 def _decode(
     data: bytes, header: Header, limits: Limits, mode: Mode, at_least: int | None
 ) -> NDArray[np.uint8]:
+    if header.format == "PNG" and header.pixels <= STRIP_PIXELS:  # larger ones are worked through in strips
+        plain = plain_png(data, header, mode)
+        if plain is not None:
+            return plain
     image = open_lazily(data, header.format)
     if image.width * image.height > header.pixels:
         raise BadImage(
             "unreadable", f"broken: {header.width}x{header.height} grows to {image.width}x{image.height}"
         )
-    if at_least is not None and header.format == "JPEG":
-        halvings = 0
-        while halvings < 3 and min(image.size) >> (halvings + 1) >= at_least:
-            halvings += 1
-        image.draft(None, (image.width >> halvings, image.height >> halvings))
+    if header.format == "JPEG":
+        fraction = _fraction(min(image.size), at_least)
+        plain = plain_jpeg(data, image, fraction) if mode == "RGB" else None
+        if plain is not None:
+            return upright(plain, orientation(image))
+        if fraction > 1:
+            image.draft(None, (image.width // fraction, image.height // fraction))
     image.load()
     if header.format == "PNG" and lacks_rows(data, image):
         raise BadImage("unreadable", "truncated: the compressed pixels end before the last row")
@@ -126,11 +136,23 @@ def _decode(
     return to_pixels(image, depth=depth, background=limits.background, mode=mode)
 
 
+def _fraction(side: int, at_least: int | None) -> int:
+    """Return 8, 4, 2 or 1: the largest part of a side that leaves so many pixels."""
+    if at_least is None:
+        return 1
+    return next((part for part in (8, 4, 2) if side // part >= at_least), 1)
+
+
 def open_lazily(data: bytes, kind: Format) -> ImageFile:
     """Return Pillow's picture of a stated format, nothing decoded yet; raises whatever its plugin raises.
 
     The plugin is called directly: no guessing among all formats Pillow knows, no global pixel limit.
     """
+    return _plugins()[kind](BytesIO(data))
+
+
+@cache
+def _plugins() -> dict[Format, type[ImageFile]]:
     from PIL import (
         AvifImagePlugin,
         BmpImagePlugin,
@@ -142,7 +164,7 @@ def open_lazily(data: bytes, kind: Format) -> ImageFile:
         WebPImagePlugin,
     )
 
-    plugins: dict[Format, type[ImageFile]] = {
+    return {
         "JPEG": JpegImagePlugin.JpegImageFile,
         "PNG": PngImagePlugin.PngImageFile,
         "WEBP": WebPImagePlugin.WebPImageFile,
@@ -152,7 +174,6 @@ def open_lazily(data: bytes, kind: Format) -> ImageFile:
         "PPM": PpmImagePlugin.PpmImageFile,
         "AVIF": AvifImagePlugin.AvifImageFile,
     }
-    return plugins[kind](BytesIO(data))
 
 
 # -- what went wrong, in words -------------------------------------------------------------------------------

@@ -51,16 +51,29 @@ def read_file(path: bytes | Path, most: int) -> bytes:
         raise BadImage("unreadable", "vanished: it was there when the folder was listed") from None
     except OSError as error:
         raise BadImage("unreadable", f"{UNREADABLE_FILE}: {error.strerror}") from None
-    with open(handle, "rb") as file:
+    try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise BadImage("unreadable", "not a file: a device, pipe or folder")
         if status.st_size > most:
             raise BadImage("too_large", f"too large: {status.st_size} bytes exceed --max-file-bytes {most}")
-        try:
-            return file.read(most + 1)
-        except OSError as error:
-            raise BadImage("unreadable", f"{UNREADABLE_FILE}: {error.strerror}") from None
+        return _all(handle, status.st_size, most)
+    except OSError as error:
+        raise BadImage("unreadable", f"{UNREADABLE_FILE}: {error.strerror}") from None
+    finally:
+        os.close(handle)
+
+
+def _all(handle: int, size: int, most: int) -> bytes:
+    """Return what a file holds, at most one byte more than ``most``: one call where it has the size it states."""
+    data = os.read(handle, size + 1)
+    if len(data) == size:
+        return data
+    parts = [data]  # it grew or shrank meanwhile, or lies where reads are short
+    while data and sum(map(len, parts)) <= most:
+        data = os.read(handle, 1 << 20)
+        parts.append(data)
+    return b"".join(parts)[: most + 1]
 
 
 def open_folders(request: Request) -> ImageDataset:

@@ -54,6 +54,8 @@ class ImageDataset:
             (`names.decode_name` undoes it).
         split: Name of the split per example, None where the source has none.
         array: uint8[N, H, W, C] for array sources, else None.
+        at_least: JPEGs are decoded at a fraction of their size as long as the shorter side keeps so many pixels; None
+            decodes all in full. See `decode`.
         warnings: (id, sentence) of what was noticed while listing: folders and links skipped, names that
             mislead.
     """
@@ -69,6 +71,7 @@ class ImageDataset:
     escaped: NDArray[np.bool_] | None = None
     split: Sequence[str] | None = None
     array: NDArray[np.uint8] | None = None
+    at_least: int | None = None
     warnings: list[tuple[str, str]] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -103,12 +106,13 @@ class ImageDataset:
 
         Args:
             data: What ``encoded`` gave.
-            at_least: See `decode`.
+            at_least: Instead of the data set's own.
 
         Raises:
             BadImage: It cannot be decoded.
         """
-        return decode(data, self.limits, "L" if self.channels == 1 else "RGB", at_least=at_least)
+        enough = self.at_least if at_least is None else at_least
+        return decode(data, self.limits, "L" if self.channels == 1 else "RGB", at_least=enough)
 
 
 @dataclass(frozen=True, eq=False)

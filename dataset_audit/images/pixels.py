@@ -191,6 +191,21 @@ def orientation(image: ImageFile) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
+def upright(pixels: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
+    """Return a picture as stored, uint8[H, W, C], turned upright; C-contiguous.
+
+    Args:
+        pixels: As stored.
+        turn: What `orientation` says.
+    """
+    if turn == 1:
+        return pixels
+    high, wide = pixels.shape[:2] if turn < 5 else pixels.shape[1::-1]
+    result = np.empty((high, wide, pixels.shape[2]), np.uint8)
+    _as_stored(result, turn)[:] = pixels
+    return result
+
+
 def _as_stored(upright: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
     """Return the view of an upright picture through which rows are written in the file's order."""
     if turn in (2, 3, 6, 7):

@@ -23,6 +23,20 @@ from dataset_audit.progress import Progress
 Keep = Callable[[int, NDArray[np.uint8]], None]
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Pixels that may be there already.
+
+    Args:
+        keep: Called as it would be without this, once per decoded image.
+        has: Asked with the index and uid of an image that is small enough to be decoded; where it says True, that
+            image counts as decoded and is not decoded again. Called from the worker's thread.
+    """
+
+    keep: Keep
+    has: Callable[[int, str], bool]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scan:
     """What the pass found, one entry per example in index order.
@@ -31,7 +45,6 @@ class Scan:
         uid: None where the bytes could not be read.
         status: ``ok``, ``unreadable``, ``too_large``, ``no_bytes`` or ``excluded``.
         error: One line, None where the status is ``ok``.
-        sizes: int32[N, 2], height and width of the upright picture, 0 where there is none.
         fingerprint: Identity of the data set.
         file_names: As in the data set, for messages.
     """
@@ -39,7 +52,6 @@ class Scan:
     uid: list[str | None]
     status: list[str]
     error: list[str | None]
-    sizes: NDArray[np.int32]
     fingerprint: str
     file_names: Sequence[str] | None = None
 
@@ -85,7 +97,7 @@ def scan(
     workers: int,
     memory: int,
     progress: Progress,
-    keep: Keep | None = None,
+    keep: Keep | Kept | None = None,
     exclude: NDArray[np.bool_] | None = None,
 ) -> Scan:
     """Read, hash and decode every example once.
@@ -99,7 +111,8 @@ def scan(
             ``too_large``.
         progress: Told the number of finished images.
         keep: Called once per decoded image with its index and pixels, from the worker's thread and in no
-            fixed order; it must copy what it wants to hold, and what it raises ends the pass.
+            fixed order; it must copy what it wants to hold, and what it raises ends the pass. `Kept` where some
+            need not be decoded.
         exclude: bool[N], examples that are hashed but never given to a decoder.
 
     Raises:
@@ -116,13 +129,18 @@ class _Pass:
     """The lists that workers fill, each at its own indices."""
 
     def __init__(
-        self, dataset: ImageDataset, budget: ByteBudget, keep: Keep | None, exclude: NDArray[np.bool_] | None
+        self,
+        dataset: ImageDataset,
+        budget: ByteBudget,
+        keep: Keep | Kept | None,
+        exclude: NDArray[np.bool_] | None,
     ) -> None:
-        self.dataset, self.budget, self.keep, self.exclude = dataset, budget, keep, exclude
+        self.dataset, self.budget, self.exclude = dataset, budget, exclude
+        self.keep = keep.keep if isinstance(keep, Kept) else keep
+        self.has = keep.has if isinstance(keep, Kept) else None
         self.uid: list[str | None] = [None] * len(dataset)
         self.status = ["ok"] * len(dataset)
         self.error: list[str | None] = [None] * len(dataset)
-        self.sizes = np.zeros((len(dataset), 2), np.int32)
 
     def run(self, index: int) -> None:
         """Do one example."""
@@ -131,25 +149,26 @@ class _Pass:
         except BadImage as bad:
             self.status[index], self.error[index] = bad.status, bad.reason
             return
-        if pixels is None:
-            self.status[index], self.error[index] = "excluded", "excluded: by name"
-            return
-        self.sizes[index] = pixels.shape[:2]
-        if self.keep is not None:
+        if pixels is not None and self.keep is not None:
             self.keep(index, pixels)
 
     def _one(self, index: int) -> NDArray[np.uint8] | None:
-        """Return one picture, or None if it is excluded, and note its identity."""
-        excluded = self.exclude is not None and bool(self.exclude[index])
-        if self.dataset.array is not None:
-            pixels = self.dataset.array[index]
-            self.uid[index] = uid_array(pixels)
-            return None if excluded else pixels
-        data = self.dataset.encoded(index)  # once: what is hashed is what is decoded
-        self.uid[index] = uid(data)
-        if excluded:
+        """Return one picture, or None if it is excluded or held already, and note its identity."""
+        array = self.dataset.array
+        data = (
+            b"" if array is not None else self.dataset.encoded(index)
+        )  # once: what is hashed is what is decoded
+        known = uid_array(array[index]) if array is not None else uid(data)
+        self.uid[index] = known
+        if self.exclude is not None and self.exclude[index]:
+            self.status[index], self.error[index] = "excluded", "excluded: by name"
             return None
+        if array is not None:
+            pixels: NDArray[np.uint8] = array[index]
+            return pixels
         with self.budget.taken(allowed_peak(data, self.dataset.limits)):
+            if self.has is not None and self.has(index, known):
+                return None
             return self.dataset.decoded(data)
 
     def result(self) -> Scan:
@@ -157,7 +176,6 @@ class _Pass:
             uid=self.uid,
             status=self.status,
             error=self.error,
-            sizes=self.sizes,
             fingerprint=fingerprint(self.uid, self.dataset.labels, self.dataset.class_names),
             file_names=self.dataset.file_names,
         )

@@ -1,11 +1,11 @@
-"""Two ways to hold images behind one iterator: resident on the training device, or streamed from their files."""
+"""Three ways to hold images behind one iterator: on the training device, mapped from disk, or streamed from files."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +20,10 @@ from dataset_audit.images.opened import ImageDataset
 Batch = tuple[Tensor, Tensor]
 """indices int64[B] and images uint8[B, H, W, C], both on the training device."""
 
+AHEAD = 3  # batches under way
 CHUNK = 8  # images decoded per task: enough to hide the queue, few enough to spread over the workers
+FIT = "centre crop to the shape, bilinear antialiased on uint8"  # what `fit_to` does
+REDUCED = 2  # times the training size that is left to the antialiased resize
 
 
 class Images(Protocol):
@@ -70,6 +73,16 @@ def fit_to(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8
     return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
 
 
+def reduced(dataset: ImageDataset, size: tuple[int, int]) -> ImageDataset:
+    """Return the data set decoded no larger than training at ``size`` can tell.
+
+    A JPEG is decoded at a half, a quarter or an eighth of its size (by its own cosine transform, which averages) as
+    long as its shorter side keeps twice the longer side of ``size``; the antialiased resize does the rest. At once the
+    training size it would alias; at twice it differs from resizing the whole by about a level on photographs.
+    """
+    return replace(dataset, at_least=REDUCED * max(size))
+
+
 @dataclass(frozen=True)
 class Resident:
     """All images as one uint8 tensor [N, H, W, C] on the training device; a batch is a gather."""
@@ -94,6 +107,47 @@ class Resident:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mapped:
+    """All images as one uint8 tensor [N, H, W, C] mapped from a file; a batch is a gather, made one ahead for a GPU."""
+
+    images: Tensor
+    device: torch.device
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.images.shape[1], self.images.shape[2]
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for RGB."""
+        return self.images.shape[3]
+
+    def epoch(self, order: NDArray[np.int64], lengths: Sequence[int]) -> Iterator[Batch]:
+        """Yield gathered batches; what is not in the page cache is read from disk."""
+        parts = torch.split(torch.from_numpy(order), list(lengths))
+        if self.device.type == "cpu":
+            for part in parts:
+                yield part, self.images.index_select(0, part)
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="gather") as pool:
+            waiting: deque[tuple[Tensor, Future[Tensor]]] = deque()
+            for part in parts:
+                waiting.append((part, pool.submit(self._pinned, part)))
+                if len(waiting) > AHEAD:
+                    yield self._moved(*waiting.popleft())
+            while waiting:
+                yield self._moved(*waiting.popleft())
+
+    def _pinned(self, part: Tensor) -> Tensor:
+        out = torch.empty((len(part), *self.images.shape[1:]), dtype=torch.uint8, pin_memory=True)
+        return torch.index_select(self.images, 0, part, out=out)
+
+    def _moved(self, part: Tensor, pixels: Future[Tensor]) -> Batch:
+        return part.to(self.device), pixels.result().to(self.device, non_blocking=True)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Streaming:
     """Images decoded from their encoded bytes in every epoch, a few batches ahead of the training step."""
 
@@ -102,50 +156,49 @@ class Streaming:
     channels: int
     device: torch.device
     workers: int
-    ahead: int = 3
 
     def epoch(self, order: NDArray[np.int64], lengths: Sequence[int]) -> Iterator[Batch]:
-        """Yield decoded batches in order; at most ``ahead`` batches are held besides the one in use.
+        """Yield decoded batches in order; at most three are held besides the one in use.
+
+        Threads decode a few images at a time straight to their places in the batch.
 
         Raises:
             DataError: An image that could be decoded before no longer can.
         """
-        starts = np.concatenate([[0], np.cumsum(lengths)])
-        pending: deque[list[Future[NDArray[np.uint8]]]] = deque()
-        submitted = 0
+        parts = np.split(order, np.cumsum(lengths)[:-1])
+        waiting: deque[tuple[Tensor, list[Future[None]]]] = deque()
         with ThreadPoolExecutor(self.workers, thread_name_prefix="decode") as pool:
             try:
-                for number, length in enumerate(lengths):
-                    while submitted < min(len(lengths), number + self.ahead):
-                        chunk = order[starts[submitted] : starts[submitted + 1]]
-                        pending.append(
-                            [
-                                pool.submit(self._decode, chunk[at : at + CHUNK])
-                                for at in range(0, len(chunk), CHUNK)
-                            ]
-                        )
-                        submitted += 1
-                    parts = [future.result() for future in pending.popleft()]
-                    indices = torch.from_numpy(order[starts[number] : starts[number] + length])
-                    yield self._moved(indices), self._moved(torch.from_numpy(np.concatenate(parts)))
+                for number, part in enumerate(parts):
+                    for coming in parts[number + len(waiting) : number + AHEAD]:
+                        waiting.append(self._begun(coming, pool))
+                    batch, decoding = waiting.popleft()
+                    for each in decoding:
+                        each.result()
+                    indices = torch.from_numpy(part)
+                    yield indices.to(self.device), batch.to(self.device, non_blocking=True)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _moved(self, tensor: Tensor) -> Tensor:
-        if self.device.type == "cuda":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor
+    def _begun(
+        self, indices: NDArray[np.int64], pool: ThreadPoolExecutor
+    ) -> tuple[Tensor, list[Future[None]]]:
+        shape = (len(indices), *self.size, self.channels)
+        batch = torch.empty(shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
+        rows = batch.numpy()
+        return batch, [
+            pool.submit(self._decode, indices[at : at + CHUNK], rows[at : at + CHUNK])
+            for at in range(0, len(indices), CHUNK)
+        ]
 
-    def _decode(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return np.stack([self._one(int(index)) for index in indices])
-
-    def _one(self, index: int) -> NDArray[np.uint8]:
-        try:
-            return fit_to(self.dataset.pixels(index), self.size)
-        except BadImage as error:
-            names = self.dataset.file_names
-            raise DataError(
-                f"An image that was readable when the data set was opened no longer is: {error}.",
-                where=names[index] if names is not None and names[index] else f"index {index}",
-                do="leave the data set alone while it is being read, then run again",
-            ) from error
+    def _decode(self, indices: NDArray[np.int64], rows: NDArray[np.uint8]) -> None:
+        for row, index in zip(rows, indices.tolist(), strict=True):
+            try:
+                row[:] = fit_to(self.dataset.pixels(index), self.size)
+            except BadImage as error:
+                names = self.dataset.file_names
+                raise DataError(
+                    f"An image that was readable when the data set was opened no longer is: {error}.",
+                    where=names[index] if names is not None and names[index] else f"index {index}",
+                    do="leave the data set alone while it is being read, then run again",
+                ) from error

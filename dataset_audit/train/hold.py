@@ -1,8 +1,10 @@
-"""Decides how a data set is held (resident or streamed) and fills it in the one pass that validates it."""
+"""Decides how a data set is held (on the device, on disk, not at all) and fills it in the pass that validates it."""
 
 from __future__ import annotations
 
+import math
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,9 +17,12 @@ from dataset_audit import seeds
 from dataset_audit.errors import EnvironmentProblem
 from dataset_audit.images.bad_image import BadImage
 from dataset_audit.images.opened import ImageDataset
-from dataset_audit.images.scan import Scan, scan
+from dataset_audit.images.plain import decoders
+from dataset_audit.images.scan import Kept, Scan, scan
 from dataset_audit.progress import Progress
-from dataset_audit.train.batches import Images, Resident, Streaming, fit_to
+from dataset_audit.tables.files import make_folder
+from dataset_audit.train.batches import FIT, Images, Mapped, Resident, Streaming, fit_to, reduced
+from dataset_audit.train.cache import Cache, Plan
 from dataset_audit.train.device import cores
 
 NATIVE = 96  # images up to this size, all alike, are trained on as they are
@@ -33,10 +38,14 @@ class Holding:
 
     Attributes:
         size: Height and width to train at; None means ``native_size``.
-        resident: Whether to hold all images on the device; ``auto`` does when they fit the budget.
+        resident: Whether to hold all images on the device; ``auto`` does when they fit the budget. Those that are not
+            are decoded once to a file that is mapped into memory, if there is a folder with room for it, else in
+            each epoch.
         memory: Bytes for resident images and for decoding; None means a share of what is free.
         workers: Decode threads; None means as many as cores.
         exclude: bool[N], rows that must not be decoded.
+        folder: Where that file may lie, without a name, while this process runs; None decodes in each epoch.
+        cache: Where it is kept for later runs instead; what is in it is not decoded again.
     """
 
     size: tuple[int, int] | None = None
@@ -44,6 +53,8 @@ class Holding:
     memory: int | None = None
     workers: int | None = None
     exclude: NDArray[np.bool_] | None = None
+    folder: Path | None = None
+    cache: Path | None = None
 
 
 def native_size(
@@ -58,13 +69,13 @@ def native_size(
     sizes = set()
     for index in seeds.rng(0, "peek").permutation(wanted)[:PEEKED]:
         try:
-            sizes.add(dataset.pixels(int(index)).shape[:2])
+            height, width = dataset.pixels(int(index)).shape[:2]
         except BadImage:
             continue
-    if len(sizes) == 1 and max(max(size) for size in sizes) <= NATIVE:
-        height, width = sizes.pop()
-        return height, width
-    return default
+        sizes.add((height, width))
+        if len(sizes) > 1 or max(height, width) > NATIVE:
+            return default
+    return sizes.pop() if sizes else default
 
 
 def free_memory(device: torch.device) -> int:
@@ -89,39 +100,112 @@ def hold(
 ) -> tuple[Images, Scan]:
     """Read, hash and decode every image once; return how they are held and what was found.
 
-    Resident images are filled in that same pass. Unreadable rows of a resident tensor stay black and are never
-    asked for.
+    Images are put where they are held in that same pass; JPEGs are decoded no larger than needed (`batches.reduced`).
+    Rows that cannot be decoded stay black and are never asked for.
 
     Raises:
-        EnvironmentProblem: Resident was asked for and does not fit.
+        EnvironmentProblem: Resident was asked for and does not fit, or the folder asked for cannot take the file.
     """
     size = settings.size or native_size(dataset, settings.exclude, gpu=device.type == "cuda")
-    needed = len(dataset) * size[0] * size[1] * dataset.channels
-    free = free_memory(device)
-    budget = settings.memory or int(free * SHARE)
+    dataset = reduced(dataset, size)
+    shape = (len(dataset), *size, dataset.channels)
+    needed, free = math.prod(shape), free_memory(device)
     if settings.resident == "yes" and needed > free:
         raise EnvironmentProblem(
             f"Resident images take {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free.", do="--resident no"
         )
+    resident = settings.resident == "yes" or (
+        settings.resident == "auto" and needed <= (settings.memory or int(free * SHARE))
+    )
+    cache = _cache(dataset, settings, shape, resident=resident)
+    images = np.zeros(shape, dtype=np.uint8) if resident and cache is None else None
+    found = _read(dataset, settings, progress, images if cache is None else cache, size)
+    if cache is not None:
+        _tell(cache, progress)
+        mapped = torch.from_numpy(cache.pixels)
+        if resident and device.type == "cuda":
+            return Resident(mapped.to(device)), found
+        return Mapped(images=mapped, device=device), found
+    if images is not None:
+        return Resident(torch.from_numpy(images).to(device)), found
     workers = settings.workers or cores()
-    decode_memory = settings.memory or min(2**30, int(free_memory(torch.device("cpu")) * SHARE))
-    if settings.resident == "no" or (settings.resident == "auto" and needed > budget):
-        found = scan(
-            dataset, workers=workers, memory=decode_memory, progress=progress, exclude=settings.exclude
-        )
-        streaming = Streaming(
-            dataset=dataset, size=size, channels=dataset.channels, device=device, workers=workers
-        )
-        return streaming, found
-    images = np.zeros((len(dataset), *size, dataset.channels), dtype=np.uint8)
+    return Streaming(
+        dataset=dataset, size=size, channels=dataset.channels, device=device, workers=workers
+    ), found
+
+
+def _cache(
+    dataset: ImageDataset, settings: Holding, shape: tuple[int, int, int, int], *, resident: bool
+) -> Cache | None:
+    """Return where decoded images go on disk, None where they do not."""
+    folder = settings.cache or (None if resident else settings.folder)
+    if folder is None or dataset.is_array:
+        return None
+    plan = Plan(
+        folder=folder,
+        kept=settings.cache is not None,
+        shape=shape,
+        name=dataset.spec,
+        made={
+            "split": dataset.split[0] if dataset.split else None,
+            "background": list(dataset.limits.background),
+            "jpeg_at_least": dataset.at_least,
+            "fit": FIT,
+            "torch": torch.__version__,
+            **decoders(),
+        },
+    )
+    if plan.kept:
+        make_folder(folder)
+    if plan.kept and plan.path.exists():
+        return Cache(plan)
+    if not plan.fits():
+        if plan.kept:
+            raise EnvironmentProblem(
+                f"Decoded images take {plan.bytes / 1e9:.1f} GB, and {folder} has not that much to spare.",
+                do="--cache on a larger disk, or a smaller --image-size",
+                id="E-disk",
+            )
+        return None
+    return Cache(plan)
+
+
+def _read(
+    dataset: ImageDataset,
+    settings: Holding,
+    progress: Progress,
+    into: NDArray[np.uint8] | Cache | None,
+    size: tuple[int, int],
+) -> Scan:
+    """Do the pass over all images, putting them where they are held."""
 
     def keep(index: int, pixels: NDArray[np.uint8]) -> None:
-        images[index] = fit_to(pixels, size)
+        if isinstance(into, Cache):
+            into.keep(index, fit_to(pixels, size))
+        elif into is not None:
+            into[index] = fit_to(pixels, size)
 
-    found = scan(
-        dataset, workers=workers, memory=decode_memory, progress=progress, keep=keep, exclude=settings.exclude
-    )
-    return Resident(torch.from_numpy(images).to(device)), found
+    free = int(free_memory(torch.device("cpu")) * SHARE)
+    with into.filling() if isinstance(into, Cache) else nullcontext():
+        return scan(
+            dataset,
+            workers=settings.workers or cores(),
+            memory=settings.memory or min(2**30, free),
+            progress=progress,
+            keep=Kept(keep, into.has) if isinstance(into, Cache) else keep,
+            exclude=settings.exclude,
+        )
+
+
+def _tell(cache: Cache, progress: Progress) -> None:
+    if cache.reused:
+        progress.note(
+            f"{cache.reused:,} of {len(cache.pixels):,} images as decoded before: {cache.plan.path}"
+        )
+    if cache.damaged:
+        progress.warn(
+            "W-cache", f"{cache.damaged:,} images in {cache.plan.path} were damaged; they are decoded again"
+        )
 
 
 def statistics(images: Images, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
