@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -34,10 +34,14 @@ __all__ = [
     "Task",
     "fit",
     "forward",
+    "in_steps",
     "predict",
     "presented",
     "start",
 ]
+
+Figures = Generator[None, None, tuple[float, float]]
+"""Pauses after each step of an epoch; gives its mean loss and accuracy."""
 
 LOOK = 512  # images of a batch that a network looks at before it is trained
 
@@ -109,6 +113,25 @@ def fit(
         DataError: The loss is no longer finite; names epoch, step and learning rate.
         PeerFailed: Another process failed.
     """
+    for _ in in_steps(task, recipe, state, observe=observe, after_epoch=after_epoch, progress=progress):
+        pass
+    return state
+
+
+def in_steps(
+    task: Task,
+    recipe: Recipe,
+    state: State,
+    *,
+    observe: Observer | None = None,
+    after_epoch: Callable[[State], None] | None = None,
+    progress: Progress | None = None,
+) -> Iterator[None]:
+    """Train as ``fit`` does, and give control back after every step that was asked for.
+
+    Trainings that take turns this way run side by side on a GPU that one of them does not fill, each in a stream of
+    its own. Dropout draws from the one global generator: with it they are no longer what each is alone.
+    """
     progress = progress or Silent()
     lengths = batch_lengths(len(task.rows), recipe.batch_size)
     course, world = task.course, task.world
@@ -135,7 +158,7 @@ def fit(
     try:
         while run.first_step < steps:
             seed_torch(task.seed, "epoch", state.epoch, *(("process", world.rank) if world.rank else ()))
-            figures = _epoch(run) if replayed is None else _replayed_epoch(run, replayed)
+            figures = yield from (_epoch(run) if replayed is None else _replayed_epoch(run, replayed))
             state.history.loss.append(figures[0])
             state.history.accuracy.append(figures[1])
             state.epoch += 1
@@ -143,7 +166,6 @@ def fit(
                 after_epoch(state)
     finally:
         gradients.close()
-    return state
 
 
 def presented(task: Task, epoch: int) -> NDArray[np.int64]:
@@ -210,7 +232,7 @@ class _Sums:
     presented: int = 0
 
 
-def _epoch(run: _Run) -> tuple[float, float]:
+def _epoch(run: _Run) -> Figures:
     """Run one epoch; return (mean loss, accuracy). Nothing waits for a GPU before the end."""
     task, recipe, state, drawn = run.task, run.recipe, run.state, _drawn(run, run.state.epoch)
     state.network.train()
@@ -235,6 +257,7 @@ def _epoch(run: _Run) -> tuple[float, float]:
         step += 1
         done += length
         run.progress.advance(done, epoch=f"{state.epoch + 1}/{run.epochs}", **_last(state))
+        yield
     run.world.add(sums.loss, sums.correct)
     average_statistics(state.network, run.world, sums.presented / len(drawn.order))
     return _means(run, (float(sums.loss), int(sums.correct)), len(drawn.order))
@@ -276,7 +299,7 @@ def _laid_out(run: _Run) -> _Replay | None:
     return _Replay(steps)
 
 
-def _replayed_epoch(run: _Run, replay: _Replay) -> tuple[float, float]:
+def _replayed_epoch(run: _Run, replay: _Replay) -> Figures:
     """Run one epoch as ``_epoch`` does, from buffers that stay: the host asks for all its steps, then waits once."""
     state, steps = run.state, replay.steps
     state.network.train()
@@ -293,6 +316,7 @@ def _replayed_epoch(run: _Run, replay: _Replay) -> tuple[float, float]:
         steps.run(length)
         done += length
         run.progress.advance(done, epoch=f"{state.epoch + 1}/{run.epochs}", **_last(state))
+        yield
     if state.epoch + 1 < run.epochs:
         replay.coming = state.epoch + 1, _drawn(run, state.epoch + 1)
     return _means(run, steps.figures(), len(drawn.order))

@@ -142,6 +142,22 @@ def test_what_cannot_be_captured_is_said_once_and_goes_on(monkeypatch: pytest.Mo
     assert same(state, trained(task(replay=False), chosen)[0])
 
 
+@pytest.mark.parametrize("replay", [True, False])
+def test_trainings_that_take_turns_end_as_each_alone(replay: bool) -> None:
+    tasks = [task(seed=seed, replay=replay) for seed in (1, 2)]
+    alone = [trained(given, short())[0] for given in tasks]
+    states = [fit.start(given, short(), made("small")) for given in tasks]
+    turns = [fit.in_steps(given, short(), state) for given, state in zip(tasks, states, strict=True)]
+    steps = 0
+    while turns:
+        turns = [turn for turn in turns if next(turn, "over") != "over"]
+        steps += len(turns)
+    assert steps == 2 * 3 * len(batch_lengths(N, 16))
+    assert same(alone[0], states[0])
+    assert same(alone[1], states[1])
+    assert not same(alone[0], alone[1])
+
+
 class NothingWaits(TorchDispatchMode):
     """Refuses operators that bring a value or a shape to the host."""
 
