@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from dataset_audit.errors import DataError, UsageError
+from dataset_audit.scores.presented import Presented, error_norm, presented
 from dataset_audit.scores.registry import NONE, SCORES, Remembered
 
 MOST: Final = 32_767  # presentations an int16 counter can hold
@@ -92,7 +93,7 @@ class Recorder:
         if not len(indices):
             return
         if indices.device.type == "cpu":
-            _check_batch(indices, logits, labels, self.n, self.num_classes)
+            check_batch(indices, logits, labels, self.n, self.num_classes)
             rounds = _occurrences(indices)
             if rounds is not None:
                 for number in range(int(rounds.max()) + 1):
@@ -111,17 +112,14 @@ class Recorder:
         self._step(indices, logits.detach().float(), labels, features)
 
     def _step(self, indices: Tensor, logits: Tensor, labels: Tensor, features: Tensor | None) -> None:
-        at = labels[:, None]
-        own = logits.gather(1, at).squeeze(1)
-        margin = own - logits.scatter(1, at, -torch.inf).amax(1)
-        log_p = torch.log_softmax(logits, 1)
-        p = log_p.exp()
-        loss = -log_p.gather(1, at).squeeze(1)
-        p_own = p.gather(1, at).squeeze(1)
-        error = _error_norm(p, at)
-        correct = margin > 0  # a tie is a miss
         self._faults[1] += (~torch.isfinite(logits).all(1)).sum()
+        self.remember(indices, presented(logits, labels, features, whole=self._drift is not None))
 
+    @torch.no_grad()
+    def remember(self, indices: Tensor, seen: Presented) -> None:
+        """Take presentations that were measured before, each index once; ``update`` measures and calls this."""
+        p_own = seen.p_own
+        correct = seen.margin > 0  # a tie is a miss
         counts = self._counts.index_select(0, indices)
         n, n_correct, forgetting, learning, first, last_wrong = counts.unbind(1)
         last = self._last.index_select(0, indices)
@@ -143,33 +141,29 @@ class Recorder:
         )
         self._last.index_copy_(0, indices, correct)
 
-        seen = n.long() + 1
+        times = n.long() + 1
         ring = self._ring.index_select(0, indices)
         ring.scatter_(1, (n.long() % self.window)[:, None], p_own[:, None])
         self._ring.index_copy_(0, indices, ring)
-        full = seen >= self.window
+        full = times >= self.window
         spread = torch.where(full, ring.std(1, correction=1), 0.0)
-        early = seen <= self.dual_epochs
+        early = times <= self.dual_epochs
         sums = self._sums.index_select(0, indices)
         mean = sums[
             :, _SUMS.index("mean")
         ]  # mean and m2 are a Welford pair: a sum of squares cancels near p = 1
         delta = p_own - mean
-        norm = (
-            torch.zeros_like(loss)
-            if features is None
-            else (features.detach().float().square().sum(1) + 1).sqrt()
-        )
         added = torch.stack(
             [
-                margin, loss, error, error * norm, spread, torch.where(early, spread * (1 - ring.mean(1)), 0.0),
-                torch.where(early, p_own, 0.0), delta / seen, delta * (p_own - (mean + delta / seen)),
+                seen.margin, seen.loss, seen.error, seen.error * seen.norm, spread,
+                torch.where(early, spread * (1 - ring.mean(1)), 0.0),
+                torch.where(early, p_own, 0.0), delta / times, delta * (p_own - (mean + delta / times)),
             ],
             dim=1,
         )  # fmt: skip
         self._sums.index_copy_(0, indices, sums + added)
-        if self._drift is not None:
-            self._drift.step(indices, p, n.long())
+        if self._drift is not None and seen.p is not None:
+            self._drift.step(indices, seen.p, n.long())
 
     @torch.no_grad()
     def update_checkpoint(self, indices: Tensor, logits: Tensor, labels: Tensor, /) -> None:
@@ -186,7 +180,7 @@ class Recorder:
         if not self.el2n_epochs:
             raise UsageError("This recorder keeps no checkpoint EL2N.", do="Recorder(..., el2n_epochs=(20,))")
         p = logits.detach().float().softmax(1)
-        self._checkpoint.index_add_(0, indices, _error_norm(p, labels[:, None]))
+        self._checkpoint.index_add_(0, indices, error_norm(p, labels[:, None]))
 
     def problems(self) -> list[str]:
         """Return what went wrong since the start, one sentence each; the one place that waits for the device."""
@@ -319,16 +313,12 @@ class _Drift:
         return {"tdds_before": self.before, "tdds_ring": self.ring, "tdds_sum": self.sum}
 
 
-def _error_norm(p: Tensor, at: Tensor) -> Tensor:
-    """Return |p - onehot(y)|, float32[B], of p float32[B, C] and y int64[B, 1].
+def check_batch(indices: Tensor, logits: Tensor, labels: Tensor, n: int, classes: int) -> None:
+    """Refuse a batch of other shapes or with indices or labels that do not exist.
 
-    From the other classes alone: sum p^2 - 2 p_y + 1 cancels to noise of 3e-4 for an easy example.
+    Raises:
+        UsageError: Says what was wrong.
     """
-    others = p.scatter(1, at, 0.0)
-    return (others.square().sum(1) + others.sum(1).square()).sqrt()
-
-
-def _check_batch(indices: Tensor, logits: Tensor, labels: Tensor, n: int, classes: int) -> None:
     if logits.ndim != 2 or logits.shape != (len(indices), classes) or labels.shape != indices.shape:
         raise UsageError(
             f"update takes int64[B], float[B, {classes}], int64[B]; "
