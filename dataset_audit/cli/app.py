@@ -15,6 +15,7 @@ import typer.core
 
 from dataset_audit.cli import names, settings
 from dataset_audit.cli.failures import installed
+from dataset_audit.cli.option import Option, Section
 from dataset_audit.cli.options import (
     BIAS,
     EVALUATE,
@@ -24,8 +25,6 @@ from dataset_audit.cli.options import (
     PRUNE,
     TESTSET,
     TRANSFER,
-    Option,
-    Section,
     options_of,
 )
 from dataset_audit.cli.settings import Raw, Settings

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataset_audit.cli.options import Option
+from dataset_audit.cli.option import Option
 from dataset_audit.cli.values import nearest
 from dataset_audit.errors import DataError, UsageError
 
