@@ -202,3 +202,12 @@ class Streaming:
                     where=names[index] if names is not None and names[index] else f"index {index}",
                     do="leave the data set alone while it is being read, then run again",
                 ) from error
+
+
+def told(images: Images) -> str:
+    """Return in a few words where images are held."""
+    if isinstance(images, Resident):
+        return f"resident {images.images.nbytes / 1e6:,.0f} MB"
+    if isinstance(images, Mapped):
+        return f"decoded once, {images.images.nbytes / 1e6:,.0f} MB on disk"
+    return "decoded in each epoch"

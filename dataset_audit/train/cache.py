@@ -72,8 +72,14 @@ class Plan:
         plain = "".join(c if c.isalnum() else "-" for c in Path(self.name).name)[:40]
         return self.folder / f"{plain}-{sha256(told.encode()).hexdigest()[:12]}.pixels"
 
+    def found(self) -> bool:
+        """Return whether it was kept by an earlier run."""
+        return self.kept and self.path.is_file()
+
     def fits(self) -> bool:
         """Return whether its folder is on a disk with room for it, a tenth left free; memory is no disk."""
+        if not os.access(self.folder, os.W_OK):
+            return False
         try:
             disk = os.statvfs(self.folder)
             room = disk.f_bavail * disk.f_frsize - MARGIN * disk.f_blocks * disk.f_frsize

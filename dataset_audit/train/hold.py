@@ -38,14 +38,15 @@ class Holding:
 
     Attributes:
         size: Height and width to train at; None means ``native_size``.
-        resident: Whether to hold all images on the device; ``auto`` does when they fit the budget. Those that are not
-            are decoded once to a file that is mapped into memory, if there is a folder with room for it, else in
-            each epoch.
+        resident: Whether to hold all images on the device; ``auto`` does when they fit the budget.
         memory: Bytes for resident images and for decoding; None means a share of what is free.
         workers: Decode threads; None means as many as cores.
         exclude: bool[N], rows that must not be decoded.
-        folder: Where that file may lie, without a name, while this process runs; None decodes in each epoch.
-        cache: Where it is kept for later runs instead; what is in it is not decoded again.
+        cache: Images that are not resident are decoded once, to a file that is mapped into memory. ``auto``: a file
+            without a name, gone when this process ends, if the disk of ``work`` has room for it. ``no``: there is
+            none, they are decoded in each epoch. A folder: it is kept there, and what is in it already is not decoded
+            again, whether resident or not.
+        work: A folder for unfinished work; None is as ``no``.
     """
 
     size: tuple[int, int] | None = None
@@ -53,8 +54,8 @@ class Holding:
     memory: int | None = None
     workers: int | None = None
     exclude: NDArray[np.bool_] | None = None
-    folder: Path | None = None
-    cache: Path | None = None
+    cache: Path | Literal["auto", "no"] = "auto"
+    work: Path | None = None
 
 
 def native_size(
@@ -138,12 +139,13 @@ def _cache(
     dataset: ImageDataset, settings: Holding, shape: tuple[int, int, int, int], *, resident: bool
 ) -> Cache | None:
     """Return where decoded images go on disk, None where they do not."""
-    folder = settings.cache or (None if resident else settings.folder)
-    if folder is None or dataset.is_array:
+    kept = isinstance(settings.cache, Path)
+    folder = settings.cache if isinstance(settings.cache, Path) else settings.work
+    if folder is None or dataset.is_array or settings.cache == "no" or (resident and not kept):
         return None
     plan = Plan(
-        folder=folder,
-        kept=settings.cache is not None,
+        folder=folder if kept else _existing(folder),
+        kept=kept,
         shape=shape,
         name=dataset.spec,
         made={
@@ -155,19 +157,22 @@ def _cache(
             **decoders(),
         },
     )
-    if plan.kept:
+    if kept:
         make_folder(folder)
-    if plan.kept and plan.path.exists():
+    if plan.found() or plan.fits():
         return Cache(plan)
-    if not plan.fits():
-        if plan.kept:
-            raise EnvironmentProblem(
-                f"Decoded images take {plan.bytes / 1e9:.1f} GB, and {folder} has not that much to spare.",
-                do="--cache on a larger disk, or a smaller --image-size",
-                id="E-disk",
-            )
-        return None
-    return Cache(plan)
+    if kept:
+        raise EnvironmentProblem(
+            f"Decoded images take {plan.bytes / 1e9:.1f} GB; {folder} has not that much to spare.",
+            do="--cache on a larger disk, or --cache no",
+            id="E-disk",
+        )
+    return None
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest above it that is there."""
+    return next(each for each in (folder.absolute(), *folder.absolute().parents) if each.is_dir())
 
 
 def _read(

@@ -1,8 +1,9 @@
-"""Holding images: resident and streamed give the same pixels in the same order; sizes and statistics are defined."""
+"""Holding images: however they are held, the same pixels in the same order; sizes and statistics are defined."""
 
 from __future__ import annotations
 
 import io
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,39 +14,95 @@ from PIL import Image
 from dataset_audit.errors import DataError, EnvironmentProblem
 from dataset_audit.images.dataset import open_dataset
 from dataset_audit.progress import Silent
-from dataset_audit.train.batches import Resident, Streaming, fit_to
+from dataset_audit.train.batches import Mapped, Resident, Streaming, fit_to, reduced, told
 from dataset_audit.train.hold import Holding, hold, native_size, statistics
 
 CPU = torch.device("cpu")
 
 
-def folder(root: Path, *, sizes: tuple[tuple[int, int], ...] = ((20, 20),), n: int = 30) -> Path:
+def folder(
+    root: Path, *, sizes: tuple[tuple[int, int], ...] = ((20, 20),), n: int = 30, kind: str = "png"
+) -> Path:
     rng = np.random.default_rng(0)
     for i in range(n):
         height, width = sizes[i % len(sizes)]
         pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
-        path = root / ("cat" if i % 2 else "dog") / f"{i:03}.png"
+        path = root / ("cat" if i % 2 else "dog") / f"{i:03}.{kind}"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
     return root
 
 
 @pytest.mark.parametrize("sizes", [((20, 20),), ((30, 50), (64, 20), (9, 9))])
-def test_streaming_and_resident_give_the_same_pixels_in_the_same_order(
-    tmp_path: Path, sizes: tuple[tuple[int, int], ...]
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_streamed_and_mapped_and_resident_give_the_same_pixels_in_the_same_order(
+    tmp_path: Path, sizes: tuple[tuple[int, int], ...], kind: str
 ) -> None:
-    dataset = open_dataset(folder(tmp_path, sizes=sizes))
-    held = {
-        how: hold(dataset, Holding(size=(16, 16), resident=how, workers=3), device=CPU, progress=Silent())[0]
-        for how in ("yes", "no")
-    }
-    assert isinstance(held["yes"], Resident)
-    assert isinstance(held["no"], Streaming)
-    order = np.random.default_rng(1).permutation(30)
-    pairs = zip(held["yes"].epoch(order, [13, 13, 4]), held["no"].epoch(order, [13, 13, 4]), strict=True)
-    for (indices, pixels), (same_indices, same_pixels) in pairs:
-        assert torch.equal(indices, same_indices)
-        assert torch.equal(pixels, same_pixels)
+    dataset = open_dataset(folder(tmp_path / "set", sizes=sizes, kind=kind))
+    resident, streamed, mapped = (
+        hold(
+            dataset, Holding(size=(16, 16), resident=how, workers=3, work=work), device=CPU, progress=Silent()
+        )[0]
+        for how, work in (("yes", None), ("no", None), ("no", tmp_path))
+    )
+    assert isinstance(resident, Resident)
+    assert isinstance(streamed, Streaming)
+    assert isinstance(mapped, Mapped)
+    order, lengths = np.random.default_rng(1).permutation(30), [13, 13, 0, 4]
+    for other in (streamed, mapped):
+        pairs = zip(resident.epoch(order, lengths), other.epoch(order, lengths), strict=True)
+        for (indices, pixels), (same_indices, same_pixels) in pairs:
+            assert torch.equal(indices, same_indices)
+            assert torch.equal(pixels, same_pixels)
+
+
+def test_where_images_are_is_told_in_a_few_words(tmp_path: Path) -> None:
+    dataset = open_dataset(folder(tmp_path))
+    said = [
+        told(hold(dataset, Holding(resident=how, work=work), device=CPU, progress=Silent())[0])
+        for how, work in (("yes", None), ("no", None), ("no", tmp_path))
+    ]
+    assert said == ["resident 0 MB", "decoded in each epoch", "decoded once, 0 MB on disk"]
+
+
+def test_a_consumer_that_stops_early_leaves_no_thread_behind(tmp_path: Path) -> None:
+    dataset = open_dataset(folder(tmp_path))
+    images, _ = hold(dataset, Holding(size=(16, 16), resident="no"), device=CPU, progress=Silent())
+    batches = images.epoch(np.arange(30), [1] * 30)
+    next(iter(batches))
+    batches.close()  # type: ignore[attr-defined]  # it is a generator
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+def waves(height: int, width: int) -> np.ndarray:
+    """A picture as smooth as a photograph, with some noise."""
+    y, x = np.mgrid[:height, :width]
+    smooth = np.stack([np.sin(x / 40 + c) + np.cos(y / 30 - c) for c in range(3)], axis=2) * 50 + 128
+    return np.clip(smooth + np.random.default_rng(0).normal(0, 6, smooth.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "decoded"),
+    [
+        ((480, 640), (64, 64), (240, 320)),  # a quarter would leave 120, less than twice 64
+        ((480, 640), (60, 60), (120, 160)),
+        ((480, 640), (30, 60), (120, 160)),  # the longer side of the target counts
+        ((480, 640), (30, 30), (60, 80)),
+        ((480, 640), (8, 8), (60, 80)),  # an eighth is the least
+        ((100, 640), (64, 64), (100, 640)),
+    ],
+)
+def test_a_jpeg_is_decoded_no_smaller_than_twice_the_training_size(
+    tmp_path: Path, shape: tuple[int, int], size: tuple[int, int], decoded: tuple[int, int]
+) -> None:
+    (tmp_path / "a").mkdir()
+    Image.fromarray(waves(*shape)).save(tmp_path / "a" / "1.jpg", quality=95)
+    dataset = open_dataset(tmp_path)
+    small = reduced(dataset, size)
+    assert small.pixels(0).shape[:2] == decoded
+    assert min(decoded) >= min(2 * max(size), *shape)
+    exact, quick = (fit_to(each.pixels(0), size).astype(int) for each in (dataset, small))
+    assert np.abs(exact - quick).mean() < 1.5
 
 
 def test_automatic_holding_follows_the_memory_it_is_given(tmp_path: Path) -> None:
