@@ -6,15 +6,17 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter, sleep
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dataset_audit.errors import EnvironmentProblem
 from dataset_audit.progress import Progress
 from dataset_audit.scores.recorder import Recorder
+from dataset_audit.scores.shared import SharedRecorder
 from dataset_audit.tables.scores import read_shard, write_shard
 from dataset_audit.train import checkpoint
 from dataset_audit.train.fit import History, State, Task, fit, predict, start
@@ -22,6 +24,8 @@ from dataset_audit.train.recipes import Recipe
 
 if TYPE_CHECKING:
     from dataset_audit.train.networks import Network
+
+UNSEEN = 90.0  # seconds that a network file system may take to show a file of another machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +49,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its per-example columns, its learning curve, and how many of its epochs were trained just now."""
+    """A finished run: its per-example columns, its learning curve, and how many of its epochs were trained just now.
+
+    Of several processes that share the examples, the first alone has the columns.
+    """
 
     seed: int
     columns: dict[str, NDArray[np.generic]]
@@ -62,50 +69,100 @@ def run(
     that was killed any number of times gives the same bytes as one that was not. At most ``checkpoint_every`` epochs
     are repeated.
 
+    The processes of ``task.world`` call it together and share the examples; the first reads and writes, so a run may
+    go on with another number of them.
+
     Raises:
         DataError: The loss diverged, or every checkpoint is damaged.
         EnvironmentProblem: A checkpoint or shard could not be written.
     """
-    name = f"seed-{task.seed}"
-    shard = settings.folder / f"{name}.parquet"
-    if shard.exists():
-        columns, facts = read_shard(shard)
-        if facts.get("audit.config") == settings.digest:
-            return Run(task.seed, columns, _history(facts["audit.history"]), epochs_trained=0)
+    name, world = f"seed-{task.seed}", task.world
+    done = world.once(lambda: finished(settings, task.seed))
+    if done is not None:
+        return done
     state = start(task, recipe, build)
-    recorder = Recorder(
-        len(task.labels),
-        task.classes,
-        device=task.device,
-        tdds=settings.tdds,
-        el2n_epochs=settings.el2n_epochs,
-    )
-    _resume(state, recorder, settings, name, progress)
+    recorder = _recorder(task, settings)
+    _resume(task, state, recorder, settings, progress)
     already = state.epoch
 
     def after_epoch(state: State) -> None:
+        if isinstance(recorder, SharedRecorder):
+            recorder.exchange()
         if state.epoch in settings.el2n_epochs:
-            for indices, logits in predict(task, state, task.rows):
+            for indices, logits in predict(task, state, world.owned(task.rows)):
                 recorder.update_checkpoint(indices, logits, task.labels[indices])
         if state.epoch % settings.checkpoint_every == 0 and state.epoch < recipe.epochs:
             packed = {
                 "config": settings.digest,
                 "threads": torch.get_num_threads(),
+                "processes": world.size,
                 "fit": state.pack(),
                 "recorder": recorder.state_dict(),
             }
-            checkpoint.save(settings.folder, name, state.epoch, packed)
+            if world.first:
+                checkpoint.save(settings.folder, name, state.epoch, packed)
 
     fit(task, recipe, state, observe=recorder.update, after_epoch=after_epoch, progress=progress)
     columns = recorder.columns()
-    history = json.dumps({"loss": state.history.loss, "accuracy": state.history.accuracy})
-    write_shard(shard, columns, {"audit.config": settings.digest, "audit.history": history})
-    checkpoint.discard(settings.folder, name)
+    if world.first:
+        history = json.dumps({"loss": state.history.loss, "accuracy": state.history.accuracy})
+        facts = {"audit.config": settings.digest, "audit.history": history}
+        write_shard(_shard(settings, task.seed), columns, facts)
+        checkpoint.discard(settings.folder, name)
     return Run(task.seed, columns, state.history, epochs_trained=recipe.epochs - already)
 
 
-def _resume(state: State, recorder: Recorder, settings: Settings, name: str, progress: Progress) -> None:
-    found = checkpoint.load(settings.folder, name, progress)
+def finished(settings: Settings, seed: int) -> Run | None:
+    """Return a run that an earlier call finished, None if there is none of the same configuration.
+
+    Raises:
+        DataError: Its shard is damaged.
+    """
+    shard = _shard(settings, seed)
+    if not shard.exists():
+        return None
+    columns, facts = read_shard(shard)
+    if facts.get("audit.config") != settings.digest:
+        return None
+    return Run(seed, columns, _history(facts["audit.history"]), epochs_trained=0)
+
+
+def awaited(settings: Settings, seed: int) -> Run:
+    """Return a run that another process finished, as soon as its shard is seen here.
+
+    Raises:
+        EnvironmentProblem: It is not: the processes have no folder in common.
+    """
+    until = monotonic() + UNSEEN
+    while (found := finished(settings, seed)) is None:
+        if monotonic() > until:
+            raise EnvironmentProblem(
+                "What another process finished is not seen by the first one.",
+                where=str(_shard(settings, seed)),
+                do="--checkpoint-dir on a disk that all machines share",
+            )
+        sleep(0.2)
+    return found
+
+
+def _shard(settings: Settings, seed: int) -> Path:
+    return settings.folder / f"seed-{seed}.parquet"
+
+
+def _recorder(task: Task, settings: Settings) -> Recorder | SharedRecorder:
+    n, classes, world = len(task.labels), task.classes, task.world
+    if world.size > 1:
+        return SharedRecorder(
+            world, n, classes, device=task.device, tdds=settings.tdds, el2n_epochs=settings.el2n_epochs
+        )
+    return Recorder(n, classes, device=task.device, tdds=settings.tdds, el2n_epochs=settings.el2n_epochs)
+
+
+def _resume(
+    task: Task, state: State, recorder: Recorder | SharedRecorder, settings: Settings, progress: Progress
+) -> None:
+    name, world = f"seed-{task.seed}", task.world
+    found = world.once(lambda: checkpoint.load(settings.folder, name, progress))
     if found is None:
         return
     epoch, packed = found
@@ -119,6 +176,11 @@ def _resume(state: State, recorder: Recorder, settings: Settings, name: str, pro
         progress.warn(
             "W-threads",
             f"begun with {packed.get('threads')} threads, resumed with {threads}: last digits may differ",
+        )
+    if packed.get("processes", 1) != world.size:
+        progress.warn(
+            "W-processes",
+            f"begun by {packed.get('processes', 1)} processes, resumed by {world.size}: last digits may differ",
         )
 
 

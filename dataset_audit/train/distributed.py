@@ -25,7 +25,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.utils.hooks import RemovableHandle
 
-from dataset_audit.errors import EnvironmentProblem, PeerFailed
+from dataset_audit.errors import EnvironmentProblem, MismatchError, PeerFailed
 
 BUCKET: Final = (
     2**22
@@ -161,6 +161,28 @@ class World:
         with self._together():
             dist.gather_object(mine, found, 0)
         return cast("list[T] | None", found)
+
+    def agree(self, digest: str) -> None:
+        """Make sure that all processes are about to do the same.
+
+        Args:
+            digest: Of everything that decides the result.
+
+        Raises:
+            MismatchError: They do not: other data, options or kinds of hardware.
+        """
+        if self.size == 1:
+            return
+        said: list[tuple[str, str]] = [("", "")] * self.size
+        with self._together():
+            dist.all_gather_object(said, (digest, socket.gethostname()))
+        odd = [f"process {rank + 1} on {host}" for rank, (one, host) in enumerate(said) if one != said[0][0]]
+        if odd:
+            raise MismatchError(
+                f"{len(odd)} of {self.size} processes see other images, options or hardware than the first.",
+                where=", ".join(odd[:5]),
+                do="the same command, data set and kind of device everywhere",
+            )
 
     def exchanged(self, owner: Tensor, index: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Send every row to the process that owns it; return the rows that came here, by sender and in its order.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dataset_audit.images.dataset import ImageDataset
     from dataset_audit.images.scan import Scan
     from dataset_audit.train.batches import Images
+    from dataset_audit.train.distributed import World
 
 ENOUGH_EPOCHS = 30  # a shorter run has too few forgetting events to rank by
 
@@ -41,7 +42,20 @@ class Opened:
 
 @dataclass(frozen=True)
 class Resolved:
-    """Every choice made: what decides the bytes of the table, and how it is said."""
+    """Every choice made: what decides the bytes of the table, and how it is said.
+
+    Attributes:
+        recipe: Of all runs.
+        model: Name of the network.
+        precision: Before the last layer.
+        device: Of this process.
+        seeds: One per run.
+        identity: What decides the bytes.
+        recommended: What to rank by.
+        sharing: The processes that share the examples of each run.
+        dealing: The processes that share out the runs.
+        division: What is shared among how many processes, for people; empty for one alone.
+    """
 
     recipe: Recipe
     model: str
@@ -50,6 +64,9 @@ class Resolved:
     seeds: tuple[int, ...]
     identity: dict[str, object]
     recommended: dict[str, object]
+    sharing: World
+    dealing: World
+    division: str
 
 
 def open_spec(config: Config) -> ImageDataset:
@@ -131,13 +148,18 @@ def _excluded(dataset: ImageDataset, patterns: tuple[str, ...]) -> NDArray[np.bo
 
 
 def resolve(
-    config: Config, opened: Opened, device: torch.device, precision: Literal["bf16", "fp32"]
+    config: Config, opened: Opened, device: torch.device, precision: Literal["bf16", "fp32"], *, world: World
 ) -> Resolved:
     """Choose recipe and model by data and device where none was named, and collect what decides the table's bytes.
+
+    With as many runs as processes or more, each process has runs of its own, which are what one process alone would
+    have trained; with fewer, all share the examples of every run.
 
     Raises:
         UsageError: An option contradicts the recipe.
     """
+    from dataset_audit.train.distributed import ALONE  # noqa: PLC0415 - torch
+
     name, model = suited(
         config.recipe,
         config.model,
@@ -171,6 +193,10 @@ def resolve(
         "exclude": list(config.exclude),
         "fingerprint": opened.scan.fingerprint,
     }
+    sharing, dealing = (world, ALONE) if len(run_seeds) < world.size else (ALONE, world)
+    if sharing.size > 1:
+        identity |= _across(model, opened, sharing.size)
+    division = f"{'runs' if dealing.size > 1 else 'examples'} shared among {world.size} processes"
     by = "forgetting" if chosen.epochs >= ENOUGH_EPOCHS else "aum"
     return Resolved(
         chosen,
@@ -180,4 +206,17 @@ def resolve(
         run_seeds,
         identity,
         {"by": by, **agreement(chosen.name, model, chosen.epochs)},
+        sharing,
+        dealing,
+        division if world.size > 1 else "",
     )
+
+
+def _across(model: str, opened: Opened, processes: int) -> dict[str, object]:
+    """Return what decides the bytes where processes share the examples: of batch norm, how many there are."""
+    from dataset_audit.train.distributed import has_batch_statistics  # noqa: PLC0415 - torch
+    from dataset_audit.train.models import build  # noqa: PLC0415
+
+    classes, images = len(opened.dataset.class_names), opened.images
+    network = build(model, classes=classes, channels=images.channels, image_size=max(images.size))
+    return {"batch_norm": "per-rank", "processes": processes} if has_batch_statistics(network) else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -41,33 +42,45 @@ def run(config: Config, progress: Progress) -> Report:
         drawing.available()
     dataset = open_spec(config)
     from dataset_audit.train import device as machine  # noqa: PLC0415 - torch
+    from dataset_audit.train import distributed  # noqa: PLC0415
 
+    world = distributed.world()
     device = machine.choose_device(config.device)
     machine.prepare(device, allocator=config.allocator)
-    with nullcontext() if config.dry_run else files.locked(config.out):
-        if not config.dry_run:
+    writes = world.first and not config.dry_run
+    with files.locked(config.out) if writes else nullcontext():
+        if writes:
             files.sweep(config.out, sidecar.sidecar_path(config.out))
         opened = read_images(config, dataset, device, progress)
-        resolved = resolve(config, opened, device, machine.choose_precision(config.precision, device))
+        resolved = resolve(
+            config, opened, device, machine.choose_precision(config.precision, device), world=world
+        )
+        world.agree(outputs.digest(resolved.identity))
         height, width = opened.images.size
         machine.suit_threads(resolved.recipe.batch_size * height * width)
         folder = (config.checkpoint_dir or config.out.parent) / f".{config.out.name}.runs"
-        standing = outputs.standing(config.out, "scores", resolved.identity, force=config.force)
+        standing = world.once(
+            lambda: outputs.standing(config.out, "scores", resolved.identity, force=config.force)
+        )
         files.check_writable(config.out, need_bytes=len(opened.dataset) * BYTES_PER_ROW)
         progress.plan(_plan(config, opened, resolved, folder))
         if config.dry_run:
             return Report("forgetting", f"plan for {config.spec}", summary={"plan": resolved.identity})
         if standing == "finished":
-            outputs.release(folder, resolved.identity)  # killed after its table was written
+            world.once(
+                lambda: outputs.release(folder, resolved.identity)
+            )  # killed after its table was written
             return Report(
                 "forgetting",
                 f"{config.out} is up to date",
                 items=(Note("nothing to do: the finished table has this configuration and data set"),),
                 summary={"nothing_to_do": True},
             )
-        outputs.bind(folder, resolved.identity, force=config.force)
+        world.once(lambda: outputs.bind(folder, resolved.identity, force=config.force))
         began = monotonic()
         runs = _train(config, opened, resolved, folder, progress)
+        if not world.first:
+            return Report("forgetting", "done by the first process")
         report = _write(config, opened, resolved, runs, seconds=monotonic() - began)
         outputs.release(folder, resolved.identity)
     return report
@@ -84,6 +97,7 @@ def _plan(config: Config, opened: Opened, resolved: Resolved, folder: Path) -> l
     held = f"resident {size / 1e6:,.0f} MB" if isinstance(opened.images, Resident) else "streamed from files"
     first, last = resolved.seeds[0], resolved.seeds[-1]
     runs = f"1 run, seed {first}" if first == last else f"{len(resolved.seeds)} runs, seeds {first}-{last}"
+    runs += f" · {resolved.division}" if resolved.division else ""
     skipped = sum(status != "ok" for status in opened.status)
     found = f"{config.spec} · {len(opened.rows):,} images to train on, {skipped:,} skipped"
     return [
@@ -127,9 +141,10 @@ class _Timed:
 
 
 def _train(config: Config, opened: Opened, resolved: Resolved, folder: Path, progress: Progress) -> list[Run]:
+    """Train every seed: all processes share the examples of each, or, with as many seeds as processes, the seeds."""
     import torch  # noqa: PLC0415
 
-    from dataset_audit.runs import Settings, run  # noqa: PLC0415
+    from dataset_audit.runs import Settings, awaited, run  # noqa: PLC0415
     from dataset_audit.train.fit import Task  # noqa: PLC0415
     from dataset_audit.train.hold import statistics  # noqa: PLC0415
     from dataset_audit.train.models import build  # noqa: PLC0415
@@ -139,7 +154,6 @@ def _train(config: Config, opened: Opened, resolved: Resolved, folder: Path, pro
         mean, std = torch.tensor(chosen.mean), torch.tensor(chosen.std)
     else:
         mean, std = statistics(images, opened.rows)
-    labels = torch.from_numpy(opened.labels.astype(np.int64)).to(device)
     classes = len(opened.dataset.class_names)
     settings = Settings(
         folder=folder,
@@ -148,33 +162,42 @@ def _train(config: Config, opened: Opened, resolved: Resolved, folder: Path, pro
         el2n_epochs=config.el2n_epochs,
         tdds=config.tdds,
     )
+    task = Task(
+        images=images,
+        labels=torch.from_numpy(opened.labels.astype(np.int64)).to(device),
+        rows=opened.rows,
+        classes=classes,
+        seed=config.seed,
+        device=device,
+        precision=resolved.precision,
+        mean=mean.to(device),
+        std=std.to(device),
+        compile=config.compile,
+        world=resolved.sharing,
+    )
     presentations = chosen.epochs * len(opened.rows)
-    timed = _Timed(progress, presentations * len(resolved.seeds))
-    finished = []
-    for number, seed in enumerate(resolved.seeds):
-        task = Task(
-            images=images,
-            labels=labels,
-            rows=opened.rows,
-            classes=classes,
-            seed=seed,
-            device=device,
-            precision=resolved.precision,
-            mean=mean.to(device),
-            std=std.to(device),
-            compile=config.compile,
-        )
-        progress.start(f"run {number + 1}/{len(resolved.seeds)}", presentations, "images")
+    dealing, many = resolved.dealing, len(resolved.seeds)
+    timed = _Timed(progress, presentations * -(-many // dealing.size))
+    runs: dict[int, Run] = {}
+    for number in dealing.dealt("runs", many):
+        progress.start(f"run {number + 1}/{many}", presentations, "images")
         network = lambda: build(  # noqa: E731 - built inside, after the seed of its weights is set
             resolved.model, classes=classes, channels=images.channels, image_size=max(images.size)
         )
-        finished.append(run(task, chosen, network, settings, progress=timed))  # type: ignore[arg-type]  # delegates the rest
+        mine = replace(task, seed=resolved.seeds[number])
+        runs[number] = run(mine, chosen, network, settings, progress=timed)  # type: ignore[arg-type]  # delegates the rest
         progress.finish()
-        if not finished[-1].history.trained(classes):
+    trained = dealing.collected({number: one.epochs_trained for number, one in runs.items()})
+    for number, epochs in (pair for part in trained or [] for pair in part.items()):
+        if number not in runs:
+            runs[number] = replace(awaited(settings, resolved.seeds[number]), epochs_trained=epochs)
+    for number, one in sorted(runs.items()):
+        if not one.history.trained(classes):
             progress.warn(
-                "W-untrained", f"seed {seed} learned nothing: its scores are noise; try a lower --lr"
+                "W-untrained",
+                f"seed {resolved.seeds[number]} learned nothing: its scores are noise; try a lower --lr",
             )
-    return finished
+    return [runs[number] for number in sorted(runs)]
 
 
 def _columns(
@@ -252,7 +275,8 @@ def _write(config: Config, opened: Opened, resolved: Resolved, runs: list[Run], 
             "summary": figures,
             "trained": trained,
             "recommended": resolved.recommended,
-            "run": {"seconds": round(seconds, 1), "device": describe(resolved.device)},
+            "run": {"seconds": round(seconds, 1), "device": describe(resolved.device)}
+            | ({"processes": resolved.division} if resolved.division else {}),
         },
     )
     written = table.write(config.out, document=document)
