@@ -12,6 +12,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
+from dataclasses import replace
 from itertools import pairwise
 from types import FrameType
 from typing import NoReturn
@@ -20,9 +21,10 @@ import typer
 from rich.text import Text
 
 from dataset_audit.cli import app, failures, streams
+from dataset_audit.cli.peers import Peers
 from dataset_audit.cli.progress import Talk, warning_line
 from dataset_audit.cli.streams import Look, StdoutClosed
-from dataset_audit.errors import AuditError, EnvironmentProblem, Terminated
+from dataset_audit.errors import AuditError, EnvironmentProblem, PeerFailed, Terminated
 from dataset_audit.report import machine, markdown, terminal
 from dataset_audit.report.document import Report
 
@@ -38,12 +40,12 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = session.perform()
     except StdoutClosed:
-        return CLOSED_PIPE
+        return session.peers.ended(CLOSED_PIPE)
     except BaseException as failure:  # noqa: BLE001 - the one place where everything ends as a message and a code
         return session.fail(session.elsewhere or failure)
     if session.elsewhere is not None:
         return session.fail(session.elsewhere)
-    return code if had_stdout else CLOSED_PIPE
+    return session.peers.ended(code if had_stdout else CLOSED_PIPE)
 
 
 def leave(code: int) -> NoReturn:
@@ -73,6 +75,7 @@ class _Session:
         self._command: str | None = None
         self._repeat = "audit"
         self._talk: Talk | None = None
+        self.peers = Peers(os.environ)
         self.elsewhere: BaseException | None = None
 
     def perform(self) -> int:
@@ -90,16 +93,21 @@ class _Session:
         else:
             text = str(asked).rstrip("\n")
             document = machine.success(None, {"text": text}) if self._look.format == "json" else text + "\n"
-            streams.to_stdout(document)
+            self._out(document)
         return 0
 
     def _run(self, call: app.Call) -> Report:
         self._look, self._command = call.look, call.command
+        if self.peers.silent:
+            self._look = replace(call.look, quiet=2, verbose=0, format="table")
+        if self.peers.idle(call.command):
+            return Report(call.command, "done by the first process")
+        self.peers.join(call.command, interrupt=self._interrupted, stuck=self._stuck)
         self._repeat = " ".join(call.settings.command)
         _quieten(self._look)
         talk = Talk(
             call.command,
-            call.look,
+            self._look,
             watched=streams.is_terminal(sys.stderr)
             and os.environ.get("TERM") != "dumb"
             and not os.environ.get("CI"),
@@ -130,11 +138,11 @@ class _Session:
         new = [warning for warning in report.warnings if warning not in said]
         if look.format == "json":
             name, result = self._command or report.command, machine.result(report, [*said, *new])
-            streams.to_stdout(
+            self._out(
                 machine.gated(name, report.gate, result) if report.gate else machine.success(name, result)
             )
         elif look.quiet < 2 and look.format == "markdown":
-            streams.to_stdout(markdown.render(report))
+            self._out(markdown.render(report))
         elif look.quiet < 2:
             self._show(report)
         if not look.quiet:
@@ -153,22 +161,39 @@ class _Session:
             hint=streams.is_terminal(sys.stdout),
         )
         color = streams.colored(sys.stdout, self._look.color, os.environ)
-        streams.to_stdout(streams.styled(terminal.render(report, screen), color=color))
+        self._out(streams.styled(terminal.render(report, screen), color=color))
 
     def fail(self, failure: BaseException) -> int:
         """Show what went wrong and return the exit code."""
         if self._talk is not None:
             self._talk.close()
         error, code = failures.explained(failure, repeat=self._repeat)
+        self.peers.tell(error, code)
         if self._look.debug:
             streams.to_stderr("".join(traceback.format_exception(failure)))
         self._say(failures.lines(error))
         if self._look.format == "json":
             with suppress(StdoutClosed, AuditError):
-                streams.to_stdout(machine.failure(self._command, code, error))
-        return code
+                self._out(machine.failure(self._command, code, error))
+        return self.peers.ended(code)
+
+    def _interrupted(self, error: PeerFailed) -> None:
+        """End the main thread, from another one, because another process failed."""
+        self.elsewhere = error
+        _thread.interrupt_main()
+
+    def _stuck(self, error: PeerFailed) -> None:
+        """End the process from another thread: the main one waits where no signal reaches it."""
+        self._say(failures.lines(error))
+        os._exit(error.code)
+
+    def _out(self, text: str) -> None:
+        if not self.peers.silent:
+            streams.to_stdout(text)
 
     def _say(self, lines: Sequence[Text]) -> None:
+        if self.peers.silent:
+            return
         color = streams.colored(sys.stderr, self._look.color, os.environ)
         streams.to_stderr(streams.styled(lines, color=color))
 
@@ -192,6 +217,8 @@ def _listen(session: _Session) -> None:
     def first(number: int, _frame: FrameType | None) -> None:
         for again in listened:
             signal.signal(again, _second)
+        if session.peers.ending:  # the code is settled; a second signal does not wait
+            return
         raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
     def thread_failed(arguments: threading.ExceptHookArgs) -> None:

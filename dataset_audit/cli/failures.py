@@ -13,7 +13,7 @@ import typer
 from rich.text import Text
 
 from dataset_audit.cli.values import nearest
-from dataset_audit.errors import AuditError, EnvironmentProblem, Terminated, UsageError
+from dataset_audit.errors import AuditError, EnvironmentProblem, PeerFailed, Terminated, UsageError
 from dataset_audit.report.escape import show
 
 # What a disk, a quota, a mount, a permission or a limit of the machine says; other codes are mistakes of ours.
@@ -40,6 +40,8 @@ def explained(failure: BaseException, *, repeat: str) -> tuple[AuditError, int]:
         failure: Anything but SystemExit.
         repeat: The command line, said after an interruption because the same call goes on.
     """
+    if isinstance(failure, PeerFailed):
+        return failure, failure.code
     if isinstance(failure, AuditError):
         return failure, failure.exit_code
     if isinstance(failure, KeyboardInterrupt | Terminated):

@@ -14,6 +14,7 @@ import torch
 
 from dataset_audit import seeds
 from dataset_audit.errors import EnvironmentProblem, UsageError
+from dataset_audit.train.ranks import on_this_machine
 
 PrecisionName = Literal["auto", "bf16", "fp32"]
 SMALL_STEP = 2**16  # pixels in a batch
@@ -22,24 +23,27 @@ SMALL_STEP = 2**16  # pixels in a batch
 def choose_device(name: str) -> torch.device:
     """Return the device called ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
+    Of several processes on one machine, each gets a GPU of its own by ``auto`` and ``cuda``.
+
     Raises:
         UsageError: Another name.
         EnvironmentProblem: A CUDA device that is not there; the message lists what is.
     """
+    here = on_this_machine(os.environ)[0]
     if name == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        name = f"cuda:{here}" if torch.cuda.is_available() else "cpu"
     kind, _, number = name.partition(":")
     if kind not in {"cpu", "cuda"} or (number and (kind == "cpu" or not number.isdecimal())):
         raise UsageError(f"--device {name}: no such kind of device.", do="--device auto, cpu, cuda or cuda:N")
     if kind == "cpu":
         return torch.device("cpu")
     count = torch.cuda.device_count()
-    if int(number or 0) >= count:
+    if int(number or here) >= count:
         there = (
             ", ".join(f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(count)) or "no CUDA device"
         )
         raise EnvironmentProblem(f"--device {name}: not on this machine ({there}).", do="--device cpu")
-    return torch.device("cuda", int(number or 0))
+    return torch.device("cuda", int(number or here))
 
 
 def describe(device: torch.device) -> str:
@@ -71,7 +75,10 @@ def _cpu_multiplies_bf16() -> bool:
 
 
 def cores() -> int:
-    """Return how many cores this process may use: affinity and container quota, not what the machine has."""
+    """Return how many cores this process may use: affinity and container quota, not what the machine has.
+
+    Processes that share the machine's work share its cores.
+    """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
@@ -79,7 +86,7 @@ def cores() -> int:
             allowed = min(allowed, max(1, int(quota) // int(period)))
     except (OSError, ValueError):
         pass
-    return allowed
+    return max(1, allowed // on_this_machine(os.environ)[1])
 
 
 def prepare(device: torch.device, *, allocator: bool) -> None:

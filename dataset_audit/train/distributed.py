@@ -10,26 +10,23 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Final, TypeVar, cast
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
-from torch.utils.hooks import RemovableHandle
 
 from dataset_audit.errors import EnvironmentProblem, MismatchError, PeerFailed
+from dataset_audit.train.ranks import on_this_machine, told
 
-BUCKET: Final = (
-    2**22
-)  # gradients that travel together, so that the first are on their way while others are computed
 PATIENCE: Final = 5.0  # seconds to wait for the word of a process whose connection broke
 T = TypeVar("T")
 
@@ -310,14 +307,6 @@ class World:
 ALONE: Final = World()
 
 
-def told(environment: Mapping[str, str]) -> tuple[int, int]:
-    """Return (rank, number of processes) as torchrun says them, (0, 1) where it did not start this process."""
-    names = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    if not all(environment.get(name) for name in names):
-        return 0, 1
-    return int(environment["RANK"]), int(environment["WORLD_SIZE"])
-
-
 @cache
 def world() -> World:
     """Return the processes this one works with, joined at the first call: those of torchrun, or it alone.
@@ -329,7 +318,7 @@ def world() -> World:
     """
     if told(os.environ)[1] == 1:
         return ALONE
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    here = on_this_machine(os.environ)[1]
     fast = torch.cuda.is_available() and torch.cuda.device_count() >= here
     try:
         store, rank, size = next(rendezvous("env://"))
@@ -358,108 +347,3 @@ def failed(rank: int, code: int, said: tuple[str, str, str, str]) -> Failure:
     """
     id_, what, where, do = said
     return Failure(rank=rank, host=socket.gethostname(), code=code, id=id_, what=what, where=where, do=do)
-
-
-def has_batch_statistics(network: nn.Module) -> bool:
-    """Return whether the network normalises by the statistics of a batch, which each process takes of its own part."""
-    kinds = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d
-    return any(isinstance(module, kinds) for module in network.modules())
-
-
-def average_statistics(network: nn.Module, world: World, share: float) -> None:
-    """Replace the running statistics of every process by their mean, weighted by the share it presented.
-
-    Args:
-        network: Changed in place.
-        world: All processes.
-        share: Of the presentations since the last call; they sum to one.
-    """
-    if world.size == 1:
-        return
-    for buffer in network.buffers():
-        if buffer.is_floating_point():
-            buffer.mul_(share)
-            world.add(buffer)
-        else:
-            world.as_first(buffer)
-
-
-@dataclass
-class _Bucket:
-    parameters: list[nn.Parameter]
-    missing: int = 0
-    flat: Tensor | None = None
-    wait: Callable[[], None] | None = None
-
-
-class Gradients:
-    """Adds up the gradients of all processes, bucket by bucket, while the backward pass is still under way.
-
-    A process whose part of a batch is empty adds nothing but takes part. Buckets go out in one order everywhere,
-    because sums are matched by their order.
-
-    Args:
-        parameters: Of the network, in the same order everywhere.
-        world: All processes; with one alone nothing is done.
-    """
-
-    def __init__(self, parameters: Iterable[nn.Parameter], world: World) -> None:
-        self._world = world
-        self._buckets: list[_Bucket] = []
-        self._hooks: list[RemovableHandle] = []
-        self._next = 0
-        if world.size == 1:
-            return
-        room = 0
-        for parameter in reversed([p for p in parameters if p.requires_grad]):  # the last are computed first
-            if room < parameter.numel() or self._buckets[-1].parameters[0].device != parameter.device:
-                self._buckets.append(_Bucket([]))
-                room = max(BUCKET, parameter.numel())
-            self._buckets[-1].parameters.append(parameter)
-            room -= parameter.numel()
-        self._hooks = [
-            parameter.register_post_accumulate_grad_hook(partial(self._ready, bucket))  # type: ignore[no-untyped-call]
-            for bucket in self._buckets
-            for parameter in bucket.parameters
-        ]
-        self._reset()
-
-    def sum(self) -> None:
-        """Make every gradient the sum over all processes; call between backward pass and update on all of them."""
-        while self._next < len(self._buckets):
-            self._send(self._buckets[self._next])
-        for bucket in self._buckets:
-            if bucket.wait is None or bucket.flat is None:
-                raise ValueError("every bucket was sent above")
-            bucket.wait()
-            parts = torch.split(bucket.flat, [parameter.numel() for parameter in bucket.parameters])
-            for parameter, part in zip(bucket.parameters, parts, strict=True):
-                if parameter.grad is None:
-                    parameter.grad = torch.empty_like(parameter)
-                parameter.grad.copy_(part.view(parameter.shape))
-        self._reset()
-
-    def close(self) -> None:
-        """Take the hooks off the parameters."""
-        for hook in self._hooks:
-            hook.remove()
-
-    def _reset(self) -> None:
-        self._next = 0
-        for bucket in self._buckets:
-            bucket.missing, bucket.flat, bucket.wait = len(bucket.parameters), None, None
-
-    def _ready(self, bucket: _Bucket, _parameter: Tensor) -> None:
-        bucket.missing -= 1
-        while self._next < len(self._buckets) and self._buckets[self._next].missing == 0:
-            self._send(self._buckets[self._next])
-
-    def _send(self, bucket: _Bucket) -> None:
-        self._next += 1
-        bucket.flat = torch.cat(
-            [
-                (torch.zeros_like(p) if p.grad is None else p.grad).detach().reshape(-1).float()
-                for p in bucket.parameters
-            ]
-        )
-        bucket.wait = self._world.added_later(bucket.flat)

@@ -19,7 +19,8 @@ from dataset_audit.progress import Progress, Silent
 from dataset_audit.train import augment
 from dataset_audit.train.batches import Batch, Resident, batch_lengths
 from dataset_audit.train.device import seed_torch
-from dataset_audit.train.distributed import Gradients, World, average_statistics
+from dataset_audit.train.distributed import World
+from dataset_audit.train.gradients import Gradients, average_statistics
 from dataset_audit.train.networks import Network
 from dataset_audit.train.recipes import Recipe
 from dataset_audit.train.step import Observer, Plain, Said, Steps, Stream, Work

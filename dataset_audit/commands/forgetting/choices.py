@@ -214,7 +214,7 @@ def resolve(
 
 def _across(model: str, opened: Opened, processes: int) -> dict[str, object]:
     """Return what decides the bytes where processes share the examples: of batch norm, how many there are."""
-    from dataset_audit.train.distributed import has_batch_statistics  # noqa: PLC0415 - torch
+    from dataset_audit.train.gradients import has_batch_statistics  # noqa: PLC0415 - torch
     from dataset_audit.train.models import build  # noqa: PLC0415
 
     classes, images = len(opened.dataset.class_names), opened.images
