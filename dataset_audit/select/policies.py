@@ -189,11 +189,7 @@ def ccs(candidates: Candidates, count: int, options: Options) -> Chosen:
     n = len(candidates)
     cut = int(options.beta_or_default() * n)
     if cut + count > n:
-        raise UsageError(
-            f"--beta {options.beta_or_default():g} cuts {cut:,} of {n:,}; {count:,} to keep are "
-            f"{cut + count - n:,} too many.",
-            do=f"--beta {max(0, n - count) / n:.3g} or less, or --policy auto",
-        )
+        raise over_budget(options.beta_or_default(), cut, n, count)
     by_aum = candidates
     if "aum" in candidates.columns:
         by_aum = replace(candidates, keys=(candidates.columns["aum"],), hard=("low",))
@@ -212,6 +208,14 @@ def ccs(candidates: Candidates, count: int, options: Options) -> Chosen:
     rank = np.empty(n, dtype=np.int64)
     rank[candidates.hardest_first()] = np.arange(n)
     return Chosen(kept[np.argsort(rank[kept])], reason, stratum)
+
+
+def over_budget(beta: float, cut: int, n: int, count: int) -> UsageError:
+    """Return the refusal of a cut that leaves fewer than are to be kept."""
+    return UsageError(
+        f"--beta {beta:g} cuts {cut:,} of {n:,}; {count:,} to keep are {cut + count - n:,} too many.",
+        do=f"--beta {max(0, n - count) / n:.3g} or less, or --policy auto",
+    )
 
 
 def strata(score: Floats, number: int) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -86,12 +87,7 @@ def rank(wanted: Wanted, table: ScoreTable, policy: str, progress: Progress) -> 
         DataError: A score is undefined and ``nan`` refuses that, or no row can be ranked.
     """
     excluded = unscored(table, wanted.scores)
-    by, why = _default_by(wanted, table, policy)
-    if wanted.by and by != wanted.by:
-        progress.note(
-            f"ranking by {', '.join(by)}: it puts never learned hardest, {', '.join(wanted.by)} does not"
-        )
-    hard = tuple(_hardness(wanted, table, name) for name in by)
+    by, hard, why = ranking(wanted, table, policy, progress)
     n = len(table)
     keys = [_known(wanted, table, name, end, excluded) for name, end in zip(by, hard, strict=True)]
     needed = {*POLICIES[policy].needs, *wanted.also}
@@ -115,6 +111,22 @@ def rank(wanted: Wanted, table: ScoreTable, policy: str, progress: Progress) -> 
     if len(rows) > 1 and candidates.keys[0].min() == candidates.keys[0].max():
         progress.warn("W-ties", f"every row has the same {by[0]}: what follows it decides the ranking")
     return Ranked(rows, candidates, by, why, excluded)
+
+
+def ranking(
+    wanted: Wanted, table: ScoreTable, policy: str, progress: Progress
+) -> tuple[tuple[str, ...], tuple[Hard, ...], str]:
+    """Return the columns to rank by, which end of each is hard, and in a phrase why those; no row is looked at.
+
+    Raises:
+        UsageError: A column is missing, does not rank, or which end is hard is not known.
+    """
+    by, why = _default_by(wanted, table, policy)
+    if wanted.by and by != wanted.by:
+        progress.note(
+            f"ranking by {', '.join(by)}: it puts never learned hardest, {', '.join(wanted.by)} does not"
+        )
+    return by, tuple(_hardness(wanted, table, name) for name in by), why
 
 
 def _default_by(wanted: Wanted, table: ScoreTable, policy_name: str) -> tuple[tuple[str, ...], str]:
@@ -174,16 +186,20 @@ def _known(
     if not unknown.any():
         return values
     if wanted.nan == "refuse":
-        first = ", ".join(map(str, np.flatnonzero(unknown)[:5]))
-        raise DataError(
-            f"{name} is null, NaN or infinite in {unknown.sum():,} rows that could be ranked.",
-            where=f"{wanted.scores}, rows {first}",
-            do="--nan hardest, or --nan drop",
-        )
+        raise undefined(name, int(unknown.sum()), np.flatnonzero(unknown)[:5].tolist(), wanted.scores)
     if wanted.nan == "drop":
         excluded[unknown] = "unscored"
         return values
     return _beyond(values, unknown, end)
+
+
+def undefined(name: str, number: int, rows: Sequence[int], scores: Path) -> DataError:
+    """Return the refusal of scores that are no numbers; the first few rows are named."""
+    return DataError(
+        f"{name} is null, NaN or infinite in {number:,} rows that could be ranked.",
+        where=f"{scores}, rows {', '.join(map(str, rows))}",
+        do="--nan hardest, or --nan drop",
+    )
 
 
 def _beyond(values: NDArray[np.float64], where: NDArray[np.bool_], end: Hard) -> NDArray[np.float64]:
@@ -222,11 +238,20 @@ def check_classes(table: ScoreTable, labels: NDArray[np.int64], kept: NDArray[np
         UsageError: It empties a class; names them.
     """
     emptied = sorted(set(np.unique(labels[labels >= 0]).tolist()) - set(np.unique(labels[kept]).tolist()))
+    refuse_empty(table, emptied, kept=len(kept), rankable=len(labels), do=do)
+
+
+def refuse_empty(table: ScoreTable, emptied: Sequence[int], *, kept: int, rankable: int, do: str) -> None:
+    """Refuse a choice that leaves these classes without an example, if there are any.
+
+    Raises:
+        UsageError: There are; names them.
+    """
     if not emptied:
         return
     names = ", ".join(class_name(table, label) for label in emptied[:5]) + " ..." * (len(emptied) > 5)
     raise UsageError(
-        f"keep {len(kept):,} of {len(labels):,} would empty {len(emptied)} "
+        f"keep {kept:,} of {rankable:,} would empty {len(emptied)} "
         f"class{'es' * (len(emptied) > 1)}: {names}.",
         do=do,
         id="E-class-empty",

@@ -84,7 +84,11 @@ def make_folder(path: Path) -> None:
 
 
 def publish(
-    table: Path, write: Callable[[Path], None], document: Mapping[str, object] | None, *, beside: Path
+    table: Path,
+    write: Callable[[Path], None],
+    document: Mapping[str, object] | Callable[[], Mapping[str, object]] | None,
+    *,
+    beside: Path,
 ) -> Written:
     """Write a table and then the sidecar that states its hash; the pair of them marks a finished result.
 
@@ -94,7 +98,8 @@ def publish(
     Args:
         table: Where the table goes; through a link, its target. ``/dev/null`` is allowed and gets no sidecar.
         write: Writes the table to the temporary path it is given.
-        document: The sidecar; gets ``sha256`` added. None writes the table alone.
+        document: The sidecar, or what gives it once the table is written; gets ``sha256`` added. None writes the
+            table alone.
         beside: Where the sidecar goes.
 
     Raises:
@@ -109,8 +114,9 @@ def publish(
         facts["table"] = Written(sha256=sha256_file(temp), size=temp.stat().st_size)
 
     def second(temp: Path) -> None:
+        told = document() if callable(document) else document
         text = json.dumps(
-            {**(document or {}), "sha256": facts["table"].sha256}, sort_keys=True, indent=2, allow_nan=False,
+            {**(told or {}), "sha256": facts["table"].sha256}, sort_keys=True, indent=2, allow_nan=False,
             ensure_ascii=False,
         )  # fmt: skip
         _write_all(temp, text.encode("utf-8", "backslashreplace") + b"\n")  # \udcff is JSON for itself

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from dataset_audit.errors import DataError, MismatchError
 from dataset_audit.tables import files, parquet, sidecar
 from dataset_audit.tables.scores import Provenance, ScoreTable
+from dataset_audit.tables.shards import Part
 
+Rows = pa.Table  # of a manifest, before they are written
 COPIED: Final = ("source", "index", "uid", "file_name", "file_name_escaped", "label", "class_name", "split")
 
 
@@ -39,6 +41,71 @@ class Selection:
     reason: NDArray[np.str_]
     scores: tuple[str, ...]
     all_rows: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """How the rows of a manifest are made from one row group of scores at a time.
+
+    Attributes:
+        schema: Of the manifest.
+        scores: Columns the choice was made by.
+        words: Reasons by code.
+        all_rows: Whether dropped rows are written too.
+    """
+
+    schema: pa.Schema
+    scores: tuple[str, ...]
+    words: tuple[str, ...]
+    all_rows: bool
+
+    @staticmethod
+    def of(head: ScoreTable, scores: tuple[str, ...], words: tuple[str, ...], *, all_rows: bool) -> Layout:
+        """Return the layout of manifests of a table; its rows are not looked at."""
+        empty = Selection(
+            keep=np.zeros(0, bool), rank=None, stratum=np.zeros(0, np.int64), reason=np.zeros(0, "<U1"),
+            scores=scores, all_rows=all_rows,
+        )  # fmt: skip
+        none = ScoreTable(head.data.slice(0, 0), head.provenance)
+        origin = Provenance(spec="", fingerprint="", n=0, class_names=())
+        return Layout(ManifestTable.of(none, empty, origin, {}).data.schema, scores, words, all_rows)
+
+    def rows(
+        self,
+        part: Part,
+        keep: NDArray[np.bool_],
+        codes: NDArray[np.uint8],
+        stratum: NDArray[np.int64] | None,
+    ) -> pa.Table:
+        """Return the rows of one part, ordered by index; `ManifestTable.of` says what they are.
+
+        Args:
+            part: Rows of scores, none of them with the index of another.
+            keep: bool[n].
+            codes: uint8[n], places in ``words``.
+            stratum: int64[n], -1 for none; None where no row has one.
+        """
+        index = part.table(["index"]).checked(part.source.path).integers("index")
+        rows = np.arange(len(part)) if self.all_rows else np.flatnonzero(keep)
+        if not (index[1:] > index[:-1]).all():
+            rows = rows[np.argsort(index[rows], kind="stable")]
+        names = [name for name in (*COPIED, *self.scores) if part.has(name)] if len(rows) else ["index"]
+        table = part.table(list(dict.fromkeys(names)))
+        if not len(rows):
+            return self.schema.empty_table()
+        if len(rows) < len(part) or self.all_rows:
+            table = table.rows(rows)
+        kept = keep[rows]
+        places = np.full(len(rows), -1) if stratum is None else stratum[rows]
+        made = {name: table.typed(name) for name in COPIED if table.has(name)}
+        made["keep"] = pa.array(kept)
+        made["weight"] = pa.array(kept.astype(np.float32))
+        made["stratum"] = pa.array(places.astype(np.int32), mask=places < 0)
+        made["reason"] = pa.DictionaryArray.from_arrays(
+            pa.array(codes[rows].astype(np.int32)), list(self.words)
+        )
+        made |= {name: table.data[name] for name in self.scores if name not in made}
+        return pa.table({name: made[name] for name in self.schema.names}).cast(self.schema)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,13 +164,20 @@ class ManifestTable:
 
     @staticmethod
     def read(path: Path) -> ManifestTable:
-        """Return a manifest, its hash compared with the sidecar first.
+        """Return a manifest, its hash compared with the sidecar first; of a folder, those of all shards in one.
 
         Raises:
             UsageError: There is no such file.
             DataError: It is damaged or unfinished, or no manifest.
             MismatchError: It is another table of ours.
         """
+        found = _of_folder(path) if path.is_dir() else ManifestTable._of_file(path)
+        if found.data.num_rows == 0:
+            raise DataError(f"{path} has no rows.", where=str(path))
+        return found
+
+    @staticmethod
+    def _of_file(path: Path) -> ManifestTable:
         with files.steady(path):
             sidecar.verify(path, "manifest")
             footer = parquet.metadata(path)
@@ -120,8 +194,6 @@ class ManifestTable:
         missing = [name for name in ("index", "keep", "weight") if name not in table.column_names]
         if missing:
             raise DataError(f"{path} lacks {', '.join(missing)}.", where=str(path))
-        if table.num_rows == 0:
-            raise DataError(f"{path} has no rows.", where=str(path))
         _check_decisions(ScoreTable(table, provenance).checked(path), path)
         kept = {key: value for key, value in footer.items() if key not in provenance.footer("manifest")}
         return ManifestTable(table, provenance, kept)
@@ -129,6 +201,37 @@ class ManifestTable:
     def policy(self) -> object:
         """Return the policy's name and parameters."""
         return json.loads(self.choice.get("audit.policy", "{}"))
+
+
+def _of_folder(path: Path) -> ManifestTable:
+    """Return the manifests of all shards, which the folder's sidecar names, as one.
+
+    Raises:
+        DataError: There is no sidecar, as of an unfinished folder, or it states other files.
+    """
+    try:
+        document = sidecar.read(path)
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} has no {sidecar.sidecar_path(path).name}: unfinished, or no manifest.",
+            do="audit prune writes one for the shards of a table",
+            id="E-unfinished",
+        ) from None
+    shards = document.get("shards")
+    if not isinstance(shards, dict) or not shards:
+        raise DataError(f"{path} is no folder of manifests.", where=str(sidecar.sidecar_path(path)))
+    parts = []
+    for name, digest in shards.items():
+        if Path(name).name != name or not (path / name).is_file() or files.sha256_file(path / name) != digest:
+            raise DataError(
+                f"{path / name} is not what {sidecar.sidecar_path(path).name} states: unfinished or changed.",
+                do="run the command that makes it again",
+                id="E-unfinished",
+            )
+        parts.append(ManifestTable._of_file(path / name))  # noqa: SLF001 - a part of the same reading
+    data = pa.concat_tables([part.data for part in parts]).unify_dictionaries()
+    checked = ScoreTable(data.take(pc.sort_indices(data, [("index", "ascending")])), parts[0].provenance)
+    return ManifestTable(checked.checked(path).data, parts[0].provenance, parts[0].choice)
 
 
 def with_labels(table: pa.Table, counted: Sequence[str], own: Sequence[str]) -> pa.Table:

@@ -7,6 +7,7 @@ import platform
 import stat
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Final, Literal
@@ -30,6 +31,11 @@ def sidecar_path(table: Path) -> Path:
 
 def versions() -> dict[str, str]:
     """Return the versions of what computed, without importing any of it."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for name in ("dataset-audit", *_STATED):
         try:
@@ -131,10 +137,20 @@ def verify(table: Path, format_name: str | None = None) -> Literal["finished", "
         MismatchError: The sidecar is of another kind of table.
     """
     try:
-        found = read(table)
+        read(table)
     except FileNotFoundError:
         return "foreign"
-    if found.get("sha256") != files.sha256_file(table):
+    return checked(table, format_name)[1]
+
+
+def checked(table: Path, format_name: str | None = None) -> tuple[str, Literal["finished", "foreign"]]:
+    """Return the SHA-256 of a table, compared with its sidecar as `verify` does, and what that says."""
+    try:
+        found = read(table)
+    except FileNotFoundError:
+        return files.sha256_file(table), "foreign"
+    digest = files.sha256_file(table)
+    if found.get("sha256") != digest:
         raise DataError(
             f"{table} does not have the hash that {sidecar_path(table).name} states: unfinished or changed.",
             do="run the command that makes it again",
@@ -144,4 +160,4 @@ def verify(table: Path, format_name: str | None = None) -> Literal["finished", "
         raise MismatchError(
             f"{sidecar_path(table)} belongs to a {found.get('format')} table, not to {format_name}."
         )
-    return "finished"
+    return digest, "finished"
