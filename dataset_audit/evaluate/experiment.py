@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -105,11 +106,9 @@ def outcome(bench: Bench, job: Job, settings: Settings, progress: Progress) -> t
         DataError: The loss diverged and this is no trial, or a shard is damaged.
         EnvironmentProblem: Something could not be written.
     """
-    shard = settings.folder / f"{job.name}.parquet"
-    if shard.exists():
-        columns, facts = read_shard(shard)
-        if facts.get("audit.config") == settings.digest:
-            return _read(columns, json.loads(facts["audit.outcome"])), 0
+    known = finished(job, settings)
+    if known is not None:
+        return known, 0
     began = perf_counter()
     try:
         found, epochs = train(bench, job, settings, progress)
@@ -120,12 +119,32 @@ def outcome(bench: Bench, job: Job, settings: Settings, progress: Progress) -> t
         found, epochs = _diverged(bench, job, perf_counter() - began), 0
     facts = {name: getattr(found, name) for name in _FACTS}
     write_shard(
-        shard,
+        shard(job, settings),
         {"predicted": found.predicted, "confidence": found.confidence, "loss": found.loss},
         {"audit.config": settings.digest, "audit.outcome": json.dumps(facts)},
     )
     forget(settings, job.name)
     return found, epochs
+
+
+def shard(job: Job, settings: Settings) -> Path:
+    """Return where the outcome of a finished training lies."""
+    return settings.folder / f"{job.name}.parquet"
+
+
+def finished(job: Job, settings: Settings) -> Outcome | None:
+    """Return what a training of the same configuration came to that was finished before; None if there is none.
+
+    Raises:
+        DataError: Its shard is damaged.
+    """
+    path = shard(job, settings)
+    if not path.exists():
+        return None
+    columns, facts = read_shard(path)
+    if facts.get("audit.config") != settings.digest:
+        return None
+    return _read(columns, json.loads(facts["audit.outcome"]))
 
 
 def _diverged(bench: Bench, job: Job, seconds: float) -> Outcome:

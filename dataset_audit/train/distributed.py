@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
+from pathlib import Path
 from typing import Final, TypeVar, cast
 
 import numpy as np
@@ -28,6 +29,7 @@ from dataset_audit.errors import EnvironmentProblem, MismatchError, PeerFailed
 from dataset_audit.train.ranks import on_this_machine, told
 
 PATIENCE: Final = 5.0  # seconds to wait for the word of a process whose connection broke
+UNSEEN: Final = 90.0  # seconds that a network file system may take to show a file of another machine
 T = TypeVar("T")
 
 
@@ -77,7 +79,7 @@ class World:
     def __init__(self, rank: int = 0, size: int = 1, store: Store | None = None) -> None:
         self.rank, self.size = rank, size
         self._store = store
-        self._decisions = 0
+        self._steps = 0
 
     @property
     def first(self) -> bool:
@@ -138,8 +140,7 @@ class World:
         """Return what ``function`` gives on the first process, which alone calls it; the others wait, however long."""
         if self.size == 1:
             return function()
-        self._decisions += 1
-        key = f"decided {self._decisions}"
+        key = f"decision {self._numbered()}"
         box: list[object] = [None]
         if self.first:
             box[0] = function()
@@ -151,9 +152,13 @@ class World:
         return cast("T", box[0])
 
     def collected(self, mine: T) -> list[T] | None:
-        """Return what each process gives, by rank, on the first process; None on the others."""
+        """Return what each process gives, by rank, on the first process; None on the others.
+
+        Whoever comes early waits for the others, however long.
+        """
         if self.size == 1:
             return [mine]
+        self.meet(f"collection {self._numbered()}")
         found: list[object] | None = [None] * self.size if self.first else None
         with self._together():
             dist.gather_object(mine, found, 0)
@@ -170,6 +175,7 @@ class World:
         """
         if self.size == 1:
             return
+        self.meet(f"agreement {self._numbered()}")
         said: list[tuple[str, str]] = [("", "")] * self.size
         with self._together():
             dist.all_gather_object(said, (digest, socket.gethostname()))
@@ -266,6 +272,11 @@ class World:
         if self.size > 1 and dist.is_initialized():
             dist.destroy_process_group()
 
+    def _numbered(self) -> int:
+        """Return the number of this step that all take together."""
+        self._steps += 1
+        return self._steps
+
     @property
     def _known(self) -> Store:
         if self._store is None:
@@ -305,6 +316,28 @@ class World:
 
 
 ALONE: Final = World()
+
+
+def awaited(read: Callable[[], T | None], where: Path) -> T:
+    """Return what another process left in a folder that all share, as soon as it is seen here.
+
+    Args:
+        read: Returns None while it is not seen.
+        where: The file, for the message.
+
+    Raises:
+        EnvironmentProblem: It is not seen in a minute and a half: the machines have no folder in common.
+    """
+    until = time.monotonic() + UNSEEN
+    while (found := read()) is None:
+        if time.monotonic() > until:
+            raise EnvironmentProblem(
+                "What another process finished is not seen by this one.",
+                where=str(where),
+                do="--checkpoint-dir on a disk that all machines share",
+            )
+        time.sleep(0.1)
+    return found
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic
@@ -57,11 +58,14 @@ def run(config: Config, progress: Progress) -> Report:
     dataset = open_training(config, tables)
     opened = dataset, open_test(config, dataset, tables)
     from dataset_audit.train import device as machine  # noqa: PLC0415 - torch
+    from dataset_audit.train.distributed import world as processes  # noqa: PLC0415
 
+    world = processes()
     device = machine.choose_device(config.device)
     machine.prepare(device, allocator=config.allocator)
-    with nullcontext() if config.dry_run else files.locked(config.out):
-        if not config.dry_run:
+    writes = world.first and not config.dry_run
+    with files.locked(config.out) if writes else nullcontext():
+        if writes:
             files.sweep(config.out, sidecar.sidecar_path(config.out))
         data = read(config, tables, opened, device, progress)
         resolved = resolve(config, tables, data, (device, machine.choose_precision(config.precision, device)))
@@ -71,19 +75,24 @@ def run(config: Config, progress: Progress) -> Report:
         planned = jobs(config, data, resolved, subsets)
         asked = identity(config, data, resolved, planned)
         folder = (config.checkpoint_dir or config.out.parent) / f".{config.out.name}.runs"
-        standing = outputs.standing(config.out, "evaluation", asked, force=config.force)
+        world.agree(outputs.digest(asked))
+        standing = world.once(lambda: outputs.standing(config.out, "evaluation", asked, force=config.force))
         bench = _bench(config, data, resolved)
         progress.plan(_plan(config, data, resolved, (bench, planned), folder))
         if config.dry_run:
             return Report("evaluate", f"plan for {dataset.spec}", summary={"plan": asked})
         if standing == "finished":
-            outputs.release(folder, asked)
+            world.once(lambda: outputs.release(folder, asked))
+            if not world.first:
+                return Report("evaluate", "done by the first process")
             return _again(config, (tables, data, resolved), planned)
         files.check_writable(config.out, need_bytes=len(planned) * BYTES_PER_TRAINING)
-        outputs.bind(folder, asked, force=config.force)
+        world.once(lambda: outputs.bind(folder, asked, force=config.force))
         began = monotonic()
         work = _Work(config, data, bench, _settings(config, asked, folder), progress)
         done = work.all(planned)
+        if not world.first:
+            return Report("evaluate", "done by the first process")
         report = _write(
             config,
             (tables, data, resolved),
@@ -161,8 +170,10 @@ def _plan(
 ) -> list[str]:
     from dataset_audit.evaluate.experiment import presentations  # noqa: PLC0415
     from dataset_audit.train.device import describe  # noqa: PLC0415
+    from dataset_audit.train.distributed import world  # noqa: PLC0415
 
     bench, planned = work
+    shared = f", shared among {world().size} processes" if world().size > 1 else ""
     chosen = resolved.recipe
     changed = "".join(f" {key}*={value}" for key, value in config.overrides.items())
     total = sum(presentations(bench, job) for job in planned)
@@ -175,7 +186,7 @@ def _plan(
         f"test {data.test_name}: {len(data.test_rows):,} images · last epoch, never the best",
         f"{trained} · batch {chosen.batch_size} · budget {config.budget}{tuned}",
         f"{arms} · {len(resolved.seeds)} seeds",
-        f"{len(planned)} trainings, {total / len(data.rows):,.0f} passes over the data in all",
+        f"{len(planned)} trainings, {total / len(data.rows):,.0f} passes over the data in all{shared}",
         f"{describe(resolved.device)} · {resolved.precision}",
         f"writes {config.out}, {sidecar.sidecar_path(config.out)} · unfinished work in {folder}",
     ]
@@ -198,6 +209,8 @@ class _Shifted:
 class _Work:
     """Runs trainings one after the other; finished ones are read, an interrupted one goes on where it was.
 
+    Several processes take one each, the longest first; no training depends on who runs it.
+
     Args:
         config: What was asked for.
         data: Images and labels.
@@ -209,8 +222,10 @@ class _Work:
     def __init__(
         self, config: Config, data: Data, bench: Bench, settings: Settings, progress: Progress
     ) -> None:
+        from dataset_audit.train.distributed import world  # noqa: PLC0415 - torch
+
         self._config, self._data, self._bench, self._settings = config, data, bench, settings
-        self._progress = progress
+        self._progress, self._world = progress, world()
         self.trained_epochs = 0
 
     def all(self, planned: Sequence[Job]) -> list[Done]:
@@ -224,22 +239,33 @@ class _Work:
         ]
 
     def _train(self, task: str, planned: Sequence[Job], bench: Bench) -> list[Outcome]:
-        from dataset_audit.evaluate.experiment import outcome, presentations  # noqa: PLC0415
+        """Return the outcome of every job, on every process."""
+        from dataset_audit.evaluate.experiment import finished, outcome, presentations, shard  # noqa: PLC0415
+        from dataset_audit.train.distributed import awaited  # noqa: PLC0415
 
-        works = [presentations(bench, job) for job in planned]
-        self._progress.start(task, sum(works), "images")
+        world, works = self._world, [presentations(bench, job) for job in planned]
+        order = sorted(range(len(planned)), key=lambda number: -works[number] if world.size > 1 else number)
+        self._progress.start(task, sum(works) // world.size, "images")
         shifted = _Shifted(self._progress)
-        found = []
-        for number, (job, work) in enumerate(zip(planned, works, strict=True)):
+        mine: dict[int, Outcome] = {}
+        epochs = 0
+        for number in (order[turn] for turn in world.dealt(task, len(planned))):
+            job = planned[number]
             shifted.doing = f"{number + 1}/{len(planned)} {job.name}"
-            one, epochs = outcome(bench, job, self._settings, shifted)  # type: ignore[arg-type]  # delegates the rest
-            self.trained_epochs += epochs
-            shifted.before += work
+            mine[number], trained = outcome(bench, job, self._settings, shifted)  # type: ignore[arg-type]  # delegates the rest
+            epochs += trained
+            shifted.before += works[number]
             self._progress.advance(shifted.before, arm=shifted.doing)
+        self._progress.finish()
+        self.trained_epochs += sum(world.collected(epochs) or [])  # met: all are trained
+        found = []
+        for number, job in enumerate(planned):
+            one = mine.get(number) or awaited(
+                partial(finished, job, self._settings), shard(job, self._settings)
+            )
             if not one.learned and not job.trial:
                 self._progress.warn("W-untrained", f"{job.name} learned nothing; try a lower --lr")
             found.append(one)
-        self._progress.finish()
         return found
 
     def _tune(self, planned: Sequence[Job]) -> dict[str, tuple[dict[str, float], float]]:
