@@ -25,6 +25,7 @@ from dataset_audit.train.recipes import Recipe
 if TYPE_CHECKING:
     from dataset_audit.train.networks import Network
 
+SPARING = 15.0  # seconds between checkpoints on a GPU, where writing one takes as long as an epoch
 UNSEEN = 90.0  # seconds that a network file system may take to show a file of another machine
 
 
@@ -35,7 +36,7 @@ class Settings:
     Attributes:
         folder: Holds checkpoints of the run under way and one shard per finished run.
         digest: Of the whole configuration; shards and checkpoints of another one are never used.
-        checkpoint_every: Epochs between checkpoints.
+        checkpoint_every: Epochs between checkpoints; on a GPU none is written within 15 s of the last.
         el2n_epochs: After which epochs (1-based) to score EL2N in eval mode.
         tdds: (T, J) of TDDS, or None.
     """
@@ -67,7 +68,7 @@ def run(
 
     The per-example columns are a function of the task, recipe, settings and number of threads alone: on a CPU a run
     that was killed any number of times gives the same bytes as one that was not. At most ``checkpoint_every`` epochs
-    are repeated.
+    are repeated, on a GPU at most these or 15 s.
 
     The processes of ``task.world`` call it together and share the examples; the first reads and writes, so a run may
     go on with another number of them.
@@ -83,7 +84,7 @@ def run(
     state = start(task, recipe, build)
     recorder = _recorder(task, settings)
     _resume(task, state, recorder, settings, progress)
-    already = state.epoch
+    already, saving = state.epoch, _Saving(settings, task)
 
     def after_epoch(state: State) -> None:
         if isinstance(recorder, SharedRecorder):
@@ -91,7 +92,7 @@ def run(
         if state.epoch in settings.el2n_epochs:
             for indices, logits in predict(task, state, world.owned(task.rows)):
                 recorder.update_checkpoint(indices, logits, task.labels[indices])
-        if state.epoch % settings.checkpoint_every == 0 and state.epoch < recipe.epochs:
+        if state.epoch < recipe.epochs and saving.due(state.epoch):
             packed = {
                 "config": settings.digest,
                 "threads": torch.get_num_threads(),
@@ -143,6 +144,24 @@ def awaited(settings: Settings, seed: int) -> Run:
             )
         sleep(0.2)
     return found
+
+
+class _Saving:
+    """Decides after which epochs a checkpoint is written, alike on all processes."""
+
+    def __init__(self, settings: Settings, task: Task) -> None:
+        self._every, self._world = settings.checkpoint_every, task.world
+        self._sparing = task.device.type == "cuda"
+        self._last = monotonic()
+
+    def due(self, epoch: int) -> bool:
+        """Return whether one is to be written after this epoch, the ``epoch``-th."""
+        if epoch % self._every:
+            return False
+        if self._sparing and not self._world.once(lambda: monotonic() - self._last >= SPARING):
+            return False
+        self._last = monotonic()
+        return True
 
 
 def _shard(settings: Settings, seed: int) -> Path:
@@ -230,12 +249,12 @@ def learn(
         state.unpack(found[1]["fit"])  # type: ignore[arg-type]  # plain containers, as packed below
         spent = float(found[1]["seconds"])  # type: ignore[arg-type]
         progress.note(f"resumed {name} after epoch {found[0]}")
-    already, began = state.epoch, perf_counter()
+    already, began, saving = state.epoch, perf_counter(), _Saving(settings, task)
 
     def after_epoch(state: State) -> None:
         nonlocal began, spent
         spent += perf_counter() - began
-        if state.epoch % settings.checkpoint_every == 0:
+        if saving.due(state.epoch):
             packed = {"config": settings.digest, "seconds": spent, "fit": state.pack()}
             checkpoint.save(settings.folder, name, state.epoch, packed)
         began = perf_counter()

@@ -275,7 +275,11 @@ def _write(config: Config, opened: Opened, resolved: Resolved, runs: list[Run], 
             "summary": figures,
             "trained": trained,
             "recommended": resolved.recommended,
-            "run": {"seconds": round(seconds, 1), "device": describe(resolved.device)}
+            "run": {
+                "seconds": round(seconds, 1),
+                "device": describe(resolved.device),
+                "repeatable": resolved.device.type == "cpu",  # a GPU's kernels are chosen by timing them
+            }
             | ({"processes": resolved.division} if resolved.division else {}),
         },
     )
