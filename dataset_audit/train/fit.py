@@ -139,7 +139,9 @@ def in_steps(
     if course.skip and world.size > 1:
         raise ValueError("which examples are easy is not known across processes")
     steps = course.steps or recipe.epochs * len(lengths)
-    features = torch.compile(state.network.features) if task.compile else state.network.features
+    features: Callable[[Tensor], Tensor] = state.network.features
+    if task.compile:  # each length of a batch for itself; the next seed's network finds them compiled
+        features = torch.compile(features, dynamic=False)
     if course.skip and state.last_loss is None:
         state.last_loss = torch.full((len(task.labels),), math.inf, device=task.device)
     world.as_first(*state.network.state_dict().values())
