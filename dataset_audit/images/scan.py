@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,19 @@ from numpy.typing import NDArray
 from dataset_audit.errors import DataError, EnvironmentProblem
 from dataset_audit.images.bad_image import UNREADABLE_FILE
 from dataset_audit.images.decode import BadImage, allowed_peak
+from dataset_audit.images.folders import FileSource
 from dataset_audit.images.identity import fingerprint, uid, uid_array
 from dataset_audit.images.opened import ImageDataset
 from dataset_audit.images.parallel import for_each
+from dataset_audit.images.processes import available, share_out
 from dataset_audit.progress import Progress
 
 Keep = Callable[[int, NDArray[np.uint8]], None]
+_Found = tuple[list[str | None], list[str], list[str | None]]  # uid, status, error
+
+TINY: Final = 8192  # bytes of a file; a larger one is decoded mostly without the interpreter
+MANY: Final = 2048  # files, below which processes are not worth their start
+PEEKED: Final = 16
 
 
 @dataclass(frozen=True)
@@ -31,10 +39,13 @@ class Kept:
         keep: Called as it would be without this, once per decoded image.
         has: Asked with the index and uid of an image that is small enough to be decoded; where it says True, that
             image counts as decoded and is not decoded again. Called from the worker's thread.
+        shared: Decode in processes instead of threads: ``keep`` writes nothing but memory that processes forked from
+            this one share with it, and the data set is `tiny`.
     """
 
     keep: Keep
-    has: Callable[[int, str], bool]
+    has: Callable[[int, str], bool] | None = None
+    shared: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -120,9 +131,25 @@ def scan(
     """
     work = _Pass(dataset, ByteBudget(memory), keep, exclude)
     progress.start("read", len(dataset), "images")
-    for_each(len(dataset), work.run, workers=workers, progress=progress)
+    if workers > 1 and isinstance(keep, Kept) and keep.shared:
+        share_out(len(dataset), work.do, work.take, workers=workers, progress=progress)
+    else:
+        for_each(len(dataset), work.run, workers=workers, progress=progress)
     progress.finish()
     return work.result()
+
+
+def tiny(dataset: ImageDataset) -> bool:
+    """Return whether a data set is of so many so small files that the interpreter takes longer than decoding them."""
+    if not available() or not isinstance(dataset.source, FileSource) or len(dataset) < MANY:
+        return False
+    sizes = []
+    for index in np.linspace(0, len(dataset) - 1, PEEKED).astype(int).tolist():
+        try:
+            sizes.append(len(dataset.encoded(index)))
+        except BadImage:
+            continue
+    return bool(sizes) and max(sizes) <= TINY
 
 
 class _Pass:
@@ -151,6 +178,18 @@ class _Pass:
             return
         if pixels is not None and self.keep is not None:
             self.keep(index, pixels)
+
+    def do(self, indices: range) -> _Found:
+        """Do some examples; return what was found of them."""
+        for index in indices:
+            self.run(index)
+        part = slice(indices.start, indices.stop)
+        return self.uid[part], self.status[part], self.error[part]
+
+    def take(self, indices: range, found: _Found) -> None:
+        """Note what was found of some examples elsewhere."""
+        part = slice(indices.start, indices.stop)
+        self.uid[part], self.status[part], self.error[part] = found
 
     def _one(self, index: int) -> NDArray[np.uint8] | None:
         """Return one picture, or None if it is excluded or held already, and note its identity."""

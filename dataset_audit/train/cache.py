@@ -151,6 +151,11 @@ class Cache:
         """uint8[N, H, W, C], mapped; black where there is no picture. Not to be written to."""
         return self._file().pixels if self._old is None or self._new is not None else self._old.pixels
 
+    @property
+    def fresh(self) -> bool:
+        """Whether there was no finished file: then nothing is asked of it, and rows may be kept by forked processes."""
+        return self._old is None
+
     def has(self, index: int, uid: str) -> bool:
         """Return whether the pixels of an image with these bytes are there and whole; asked before `keep`."""
         self._asked[index] = np.frombuffer(bytes.fromhex(uid), np.uint8)

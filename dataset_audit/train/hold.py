@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import os
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,12 +19,12 @@ from dataset_audit.errors import EnvironmentProblem
 from dataset_audit.images.bad_image import BadImage
 from dataset_audit.images.opened import ImageDataset
 from dataset_audit.images.plain import decoders
-from dataset_audit.images.scan import Kept, Scan, scan
+from dataset_audit.images.scan import Kept, Scan, scan, tiny
 from dataset_audit.progress import Progress
 from dataset_audit.tables.files import make_folder
 from dataset_audit.train.batches import FIT, Images, Mapped, Resident, Streaming, fit_to, reduced
 from dataset_audit.train.cache import Cache, Plan
-from dataset_audit.train.device import cores
+from dataset_audit.train.device import cores, one_thread_each
 
 NATIVE = 96  # images up to this size, all alike, are trained on as they are
 SHARE = 0.4  # of the free memory that resident images may take
@@ -119,8 +120,9 @@ def hold(
         settings.resident == "auto" and needed <= (settings.memory or int(free * SHARE))
     )
     cache = _cache(dataset, settings, shape, resident=resident)
-    images = np.zeros(shape, dtype=np.uint8) if resident and cache is None else None
-    found = _read(dataset, settings, progress, images if cache is None else cache, size)
+    shared = tiny(dataset) and (resident if cache is None else cache.fresh)
+    images = _zeros(shape, shared=shared) if resident and cache is None else None
+    found = _read(dataset, settings, progress, _Into(images if cache is None else cache, size, shared))
     if cache is not None:
         _tell(cache, progress)
         mapped = torch.from_numpy(cache.pixels)
@@ -170,34 +172,44 @@ def _cache(
     return None
 
 
+def _zeros(shape: tuple[int, ...], *, shared: bool) -> NDArray[np.uint8]:
+    """Return uint8 zeros, on request in memory that forked processes share."""
+    if not shared:
+        return np.zeros(shape, np.uint8)
+    return np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8).reshape(shape)
+
+
 def _existing(folder: Path) -> Path:
     """Return the folder, or the nearest above it that is there."""
     return next(each for each in (folder.absolute(), *folder.absolute().parents) if each.is_dir())
 
 
-def _read(
-    dataset: ImageDataset,
-    settings: Holding,
-    progress: Progress,
-    into: NDArray[np.uint8] | Cache | None,
-    size: tuple[int, int],
-) -> Scan:
-    """Do the pass over all images, putting them where they are held."""
+@dataclass(frozen=True)
+class _Into:
+    """Where pixels go: an array uint8[N, H, W, C], a file, or nowhere; and whether other processes see it."""
 
-    def keep(index: int, pixels: NDArray[np.uint8]) -> None:
-        if isinstance(into, Cache):
-            into.keep(index, fit_to(pixels, size))
-        elif into is not None:
-            into[index] = fit_to(pixels, size)
+    place: NDArray[np.uint8] | Cache | None
+    size: tuple[int, int]
+    shared: bool
 
+    def keep(self, index: int, pixels: NDArray[np.uint8]) -> None:
+        if isinstance(self.place, Cache):
+            self.place.keep(index, fit_to(pixels, self.size))
+        elif self.place is not None:
+            self.place[index] = fit_to(pixels, self.size)
+
+
+def _read(dataset: ImageDataset, settings: Holding, progress: Progress, into: _Into) -> Scan:
+    """Do the pass over all images."""
     free = int(free_memory(torch.device("cpu")) * SHARE)
-    with into.filling() if isinstance(into, Cache) else nullcontext():
+    cache = into.place if isinstance(into.place, Cache) else None
+    with nullcontext() if cache is None else cache.filling(), one_thread_each():
         return scan(
             dataset,
             workers=settings.workers or cores(),
             memory=settings.memory or min(2**30, free),
             progress=progress,
-            keep=Kept(keep, into.has) if isinstance(into, Cache) else keep,
+            keep=Kept(into.keep, None if cache is None else cache.has, shared=into.shared),
             exclude=settings.exclude,
         )
 

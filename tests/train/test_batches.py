@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 from dataset_audit.errors import DataError, EnvironmentProblem
+from dataset_audit.images import scan as scanning
 from dataset_audit.images.dataset import open_dataset
 from dataset_audit.progress import Silent
 from dataset_audit.train.batches import Mapped, Resident, Streaming, fit_to, reduced, told
@@ -176,3 +178,21 @@ def test_parquet_with_a_bad_row_keeps_every_other_row_in_place(tmp_path: Path) -
         if index not in bad:
             (_, pixels), *_ = images.epoch(np.array([index]), [1])
             assert np.array_equal(pixels[0].numpy(), dataset.pixels(index))
+
+
+@pytest.mark.parametrize("how", ["yes", "no"])
+def test_tiny_files_are_decoded_in_processes_to_the_same_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: Literal["yes", "no"]
+) -> None:
+    dataset = open_dataset(folder(tmp_path / "set", sizes=((20, 20), (9, 12))))
+    holding = Holding(size=(16, 16), resident=how, workers=2, work=tmp_path)
+    plain, found = hold(dataset, holding, device=CPU, progress=Silent())
+    monkeypatch.setattr("dataset_audit.images.scan.MANY", 10)
+    asked = []
+    original = scanning.share_out
+    monkeypatch.setattr(scanning, "share_out", lambda *rest, **named: asked.append(original(*rest, **named)))
+    images, same = hold(dataset, holding, device=CPU, progress=Silent())
+    assert len(asked) == 1
+    assert found.uid == same.uid
+    (_, wanted), (_, pixels) = (next(iter(each.epoch(np.arange(30), [30]))) for each in (plain, images))
+    assert torch.equal(wanted, pixels)
