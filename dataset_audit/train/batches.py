@@ -68,7 +68,7 @@ def fit_to(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8
     crop_width = min(width, max(1, round(size[1] * scale)))
     top, left = (height - crop_height) // 2, (width - crop_width) // 2
     view = np.ascontiguousarray(pixels[top : top + crop_height, left : left + crop_width])
-    # the batch axis first, else its stride is not that of channels-last and the resize goes through planes: half as fast
+    # the batch axis first, else its stride is not that of channels-last and the resize, through planes, half as fast
     image = torch.from_numpy(view)[None].permute(0, 3, 1, 2)
     resized = torch.nn.functional.interpolate(image, size=size, mode="bilinear", antialias=True)
     return np.ascontiguousarray(resized.permute(0, 2, 3, 1)[0].numpy())

@@ -145,7 +145,7 @@ def test_many_tiny_files_are_for_processes_and_nothing_else_is(
     assert not tiny(dataset), "too few"
     monkeypatch.setattr("dataset_audit.images.scan.MANY", 100)
     assert tiny(dataset)
-        monkeypatch.setattr("dataset_audit.images.scan.TINY", 50)
+    monkeypatch.setattr("dataset_audit.images.scan.TINY", 50)
     assert not tiny(dataset), "too large"
     monkeypatch.setattr("dataset_audit.images.scan.TINY", 5000)
     monkeypatch.setattr("sys.platform", "darwin")
