@@ -31,6 +31,7 @@ def call(script: ModuleType, monkeypatch: pytest.MonkeyPatch, out: Path, *more: 
     return int(script.main())
 
 
+@pytest.mark.timeout(600)  # ten seconds on an idle machine, minutes on a crowded one
 def test_every_part_runs_to_its_figures_and_is_shown_again_when_finished(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
