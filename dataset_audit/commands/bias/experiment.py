@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
@@ -19,16 +20,32 @@ from dataset_audit.bias.ablations import ABLATIONS, apply_ablation
 from dataset_audit.bias.controls import CONTROLS, Bench, raw
 from dataset_audit.bias.folds import thinned
 from dataset_audit.bias.measure import Outcome, Trial, outcome, try_probe
-from dataset_audit.probes.classify import boosted
+from dataset_audit.probes.classify import Fold, boosted
 from dataset_audit.probes.registry import PROBES
 from dataset_audit.progress import Progress
 from dataset_audit.tables.scores import read_shard, write_shard
+from dataset_audit.train.distributed import ALONE, World, awaited
 
 if TYPE_CHECKING:
     from dataset_audit.probes.network import Training
 
 Key = tuple[str, str]  # trial and probe
 CURVE = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # shares of the training pictures on the learning curve
+
+
+@dataclass(frozen=True, eq=False)
+class Said:
+    """What the network of one fold said.
+
+    Attributes:
+        probability: float64[T, K], of its test rows.
+        validation: Accuracy on its validation rows.
+        seconds: Of training and telling.
+    """
+
+    probability: NDArray[np.float64]
+    validation: float
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +60,16 @@ class Store:
     folder: Path
     digest: str
 
-    def _path(self, key: Key) -> Path:
+    def _path(self, key: tuple[str, ...]) -> Path:
         return self.folder / f"{sha256('|'.join(key).encode()).hexdigest()[:16]}.parquet"
 
-    def load(self, trial: Trial, probe: str) -> Outcome | None:
-        """Return a finished fit of the same trial, None if there is none."""
-        path = self._path((trial.name, probe))
+    def has(self, key: Key) -> bool:
+        """Return whether a fit is finished."""
+        return self.load(*key) is not None
+
+    def load(self, trial: str, probe: str) -> Outcome | None:
+        """Return a finished fit of the trial of that name, None if there is none."""
+        path = self._path((trial, probe))
         if not path.exists():
             return None
         columns, facts = read_shard(path)
@@ -56,7 +77,7 @@ class Store:
             return None
         told = json.loads(facts["audit.fit"])
         return Outcome(
-            trial=trial.name,
+            trial=trial,
             probe=probe,
             rows=columns["rows"].astype(np.int64),
             labels=columns["labels"].astype(np.int64),
@@ -86,6 +107,28 @@ class Store:
         facts = {"audit.config": self.digest, "audit.fit": json.dumps(told)}
         write_shard(self._path((found.trial, found.probe)), columns, facts)
 
+    def said(self, trial: Trial, number: int) -> Said | None:
+        """Return what the network of one fold said, None if it is not trained."""
+        path = self._path((trial.name, "network", str(number)))
+        if not path.exists():
+            return None
+        columns, facts = read_shard(path)
+        if facts.get("audit.config") != self.digest:
+            return None
+        told = json.loads(facts["audit.fit"])
+        probability = np.stack([columns[f"p{k}"] for k in range(told["classes"])], 1).astype(np.float64)
+        return Said(probability, told["validation"], told["seconds"])
+
+    def keep(self, trial: Trial, number: int, said: Said) -> None:
+        """Keep what the network of one fold said."""
+        classes = said.probability.shape[1]
+        columns: dict[str, NDArray[np.generic]] = {
+            f"p{k}": np.ascontiguousarray(said.probability[:, k]) for k in range(classes)
+        }
+        told = {"classes": classes, "validation": said.validation, "seconds": said.seconds}
+        facts = {"audit.config": self.digest, "audit.fit": json.dumps(told)}
+        write_shard(self._path((trial.name, "network", str(number))), columns, facts)
+
 
 def trials(bench: Bench, *, controls: bool, match_classes: bool) -> list[Trial]:
     """Return everything that is tried, the pictures as they are first."""
@@ -110,42 +153,69 @@ def curve_trials(trial: Trial, probe: str, seed: int) -> list[Trial]:
     ]
 
 
-def ablation_trials(trial: Trial, seed: int) -> Iterator[Trial]:
+def ablation_trials(trial: Trial, seed: int, names: Sequence[str] = tuple(ABLATIONS)) -> Iterator[Trial]:
     """Yield the first fold of a trial under each ablation, one at a time, for a network trained anew."""
-    for name in ABLATIONS:
+    for name in names:
         view = replace(trial.view, large=apply_ablation(name, trial.view.network, seed))
         yield replace(trial, name=f"ablate {name}", view=view, folds=trial.folds[:1], probes=("network",))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lab:
-    """What fits are made with."""
+    """What fits are made with.
+
+    Several processes share them out: fits on vectors in equal numbers, networks one training each. No fit depends on
+    who makes it, and all processes know all of them in the end.
+    """
 
     store: Store
     training: Training | None
     seed: int
     workers: int
     progress: Progress
+    world: World = ALONE
 
     def run(self, wanted: Sequence[Trial]) -> dict[Key, Outcome]:
         """Fit every probe of every trial, those that work on vectors side by side, networks one after another."""
-        found: dict[Key, Outcome] = {}
-        todo: list[tuple[Trial, str]] = []
-        for trial in wanted:
-            for probe in trial.probes:
-                known = self.store.load(trial, probe)
-                if known is None:
-                    todo.append((trial, probe))
-                else:
-                    found[trial.name, probe] = known
+        pairs = [(trial, probe) for trial in wanted for probe in trial.probes]
+        taken = self.world.once(lambda: [self.store.has((trial.name, probe)) for trial, probe in pairs])
+        found = {
+            (trial.name, probe): self._stored(trial.name, probe)
+            for (trial, probe), known in zip(pairs, taken, strict=True)
+            if known
+        }
         if found:
             self.progress.note(f"{len(found)} finished fits taken over")
+        todo = [pair for pair, known in zip(pairs, taken, strict=True) if not known]
         vectors = [(trial, probe) for trial, probe in todo if PROBES[probe].learn is not None]
-        found |= self._side_by_side(vectors)
-        for trial, probe in todo:
-            if PROBES[probe].learn is None:
-                found[trial.name, probe] = self._network(trial)
+        mine = self._side_by_side(vectors[self.world.rank :: self.world.size])
+        networks = [trial for trial, probe in todo if PROBES[probe].learn is None]
+        trainings = [(trial, number) for trial in networks for number in range(len(_used(trial)))]
+        for turn in self.world.dealt(
+            f"networks of {'|'.join(trial.name for trial in wanted)}", len(trainings)
+        ):
+            self._network(*trainings[turn])
+        self.world.meet(f"fits of {'|'.join(trial.name for trial in wanted)}")
+        for trial, probe in vectors:
+            key = (trial.name, probe)
+            found[key] = mine[key] if key in mine else self._stored(*key)
+        for trial in networks:
+            found[trial.name, "network"] = self._joined(trial)
         return found
+
+    def ablated(self, trial: Trial, seed: int) -> dict[Key, Outcome]:
+        """Train a network under each ablation of a trial; each process makes the pictures it trains on."""
+        names, alone = list(ABLATIONS), replace(self, world=ALONE)
+        for turn in self.world.dealt("ablations", len(names)):
+            if self.store.has((f"ablate {names[turn]}", "network")):
+                continue
+            for ablation in ablation_trials(trial, seed, [names[turn]]):
+                alone.run([ablation])
+        self.world.meet("ablations")
+        return {(f"ablate {name}", "network"): self._stored(f"ablate {name}", "network") for name in names}
+
+    def _stored(self, trial: str, probe: str) -> Outcome:
+        return awaited(partial(self.store.load, trial, probe), self.store.folder)
 
     def _side_by_side(self, todo: Sequence[tuple[Trial, str]]) -> dict[Key, Outcome]:
         from dataset_audit.train.device import one_thread_each  # noqa: PLC0415 - torch
@@ -179,27 +249,42 @@ class Lab:
         self.progress.finish()
         return {key: found[key] for key in waiting.values()}
 
-    def _network(self, trial: Trial) -> Outcome:
+    def _network(self, trial: Trial, number: int) -> None:
+        """Train on one fold of a trial and keep what the network says, unless an earlier call did."""
         from dataset_audit.probes.network import train  # noqa: PLC0415 - torch
 
         if self.training is None:
             raise ValueError("no network was prepared")
-        began = perf_counter()
-        said = []
-        used = trial.folds[: trial.network_folds or None]
-        for number, fold in enumerate(used):
-            total = self.training.presentations(len(fold.train))
-            self.progress.start(f"network, {trial.name} {number + 1}/{len(used)}", total, "images")
-            learned = train(
-                trial.view.network,
-                trial.labels,
-                fold,
-                self.training,
-                seed=seeds.integer(self.seed, "network", trial.name, number),
-                progress=self.progress,
-            ).learned
-            self.progress.finish()
-            said.append((learned.probability, learned.validation))
-        found = outcome(trial, "network", said, perf_counter() - began)
-        self.store.save(found)
+        if self.store.said(trial, number) is not None:
+            return
+        began, fold = perf_counter(), trial.folds[number]
+        total = self.training.presentations(len(fold.train))
+        self.progress.start(f"network, {trial.name} {number + 1}/{len(_used(trial))}", total, "images")
+        learned = train(
+            trial.view.network,
+            trial.labels,
+            fold,
+            self.training,
+            seed=seeds.integer(self.seed, "network", trial.name, number),
+            progress=self.progress,
+        ).learned
+        self.progress.finish()
+        said = Said(learned.probability, learned.validation, perf_counter() - began)
+        self.store.keep(trial, number, said)
+
+    def _joined(self, trial: Trial) -> Outcome:
+        """Return what the networks of all folds of a trial said, and keep it as one."""
+        said = [
+            awaited(partial(self.store.said, trial, number), self.store.folder)
+            for number in range(len(_used(trial)))
+        ]
+        told = [(one.probability, one.validation) for one in said]
+        found = outcome(trial, "network", told, sum(one.seconds for one in said))
+        if self.world.first:
+            self.store.save(found)
         return found
+
+
+def _used(trial: Trial) -> Sequence[Fold]:
+    """Return the folds of a trial on which a network is trained."""
+    return trial.folds[: trial.network_folds or None]

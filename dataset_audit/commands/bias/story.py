@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,7 +22,7 @@ from dataset_audit.bias.views import VIEWS, Seen, Setting, look, setting
 from dataset_audit.commands.bias import said
 from dataset_audit.commands.bias.choices import open_sources
 from dataset_audit.commands.bias.config import Config
-from dataset_audit.commands.bias.experiment import Lab, Store, ablation_trials, curve_trials, trials
+from dataset_audit.commands.bias.experiment import Lab, Store, curve_trials, trials
 from dataset_audit.commands.bias.findings import Findings, Phases, gather
 from dataset_audit.errors import GateFailed
 from dataset_audit.images.duplicates import clusters
@@ -31,6 +32,8 @@ from dataset_audit.report import charts as drawing
 from dataset_audit.report.document import Note, Output, Report
 from dataset_audit.tables import files, outputs, sidecar
 from dataset_audit.tables.scores import Origin, Provenance, ScoreTable
+from dataset_audit.train.distributed import World, world
+from dataset_audit.train.ranks import on_this_machine
 
 if TYPE_CHECKING:
     from dataset_audit.bias.explain import Explanations
@@ -68,6 +71,8 @@ def run(config: Config, progress: Progress) -> Report:
             "bias", "plan for " + ", ".join(stock.names), summary={"plan": _asked(config, prepared)}
         )
     job = _Job(config=config, prepared=prepared, phases=Phases(), progress=progress)
+    if not world().first:
+        return _audit(job, stock)
     with files.locked(config.out):
         files.sweep(config.out, sidecar.sidecar_path(config.out))
         return _audit(job, stock)
@@ -161,9 +166,10 @@ def _plan(config: Config, stock: Stock, prepared: _Prepared) -> list[str]:
         if training is None
         else f"{training.model}, {training.recipe.epochs} epochs, {training.precision}, {prepared.device}"
     )
+    shared = f" · shared among {world().size} processes" if world().size > 1 else ""
     return [
         f"{listed} · {each:,} of each drawn by chance, seed {config.seed}",
-        f"{len(config.probes)} probes · {config.resamplings} folds, duplicates kept together · {network}",
+        f"{len(config.probes)} probes · {config.resamplings} folds, duplicates kept together · {network}{shared}",
         "controls: " + (", ".join(controls) if config.controls else "none"),
         f"writes {config.out}, {sidecar.sidecar_path(config.out)} · unfinished work in {_folder(config)}",
     ]
@@ -174,39 +180,56 @@ def _folder(config: Config) -> Path:
 
 
 def _audit(job: _Job, stock: Stock) -> Report:
-    config, prepared, progress = job.config, job.prepared, job.progress
+    config, progress, peers = job.config, job.progress, world()
+    workers = job.prepared.workers * on_this_machine(os.environ)[1]  # the others wait
     with job.phases.timed("read headers"):
-        read_headers(stock, workers=prepared.workers, progress=progress)
+        peers.once(lambda: read_headers(stock, workers=workers, progress=progress))
+        stock = _as_first(stock, peers)
         if not config.allow_identical:
             check_identical(stock)
-    identity = {**_asked(config, prepared), "fingerprint": _fingerprint(stock)}
+    identity = {**_asked(config, job.prepared), "fingerprint": _fingerprint(stock)}
+    peers.agree(outputs.digest(identity))
     files.check_writable(config.out, need_bytes=len(stock) * BYTES_PER_ROW)
-    if outputs.standing(config.out, "bias", identity, force=config.force) == "finished":
-        outputs.release(_folder(config), identity)
+    standing = peers.once(lambda: outputs.standing(config.out, "bias", identity, force=config.force))
+    if standing == "finished":
+        peers.once(lambda: outputs.release(_folder(config), identity))
         return Report(
             "bias",
             f"{config.out} is up to date",
             items=(Note("nothing to do: the finished table has these sources and options"),),
             summary={"nothing_to_do": True},
         )
-    outputs.bind(_folder(config), identity, force=config.force)
+    peers.once(lambda: outputs.bind(_folder(config), identity, force=config.force))
     with job.phases.timed("decode and look"):
         common = replace(setting(stock, config.seed), network=config.image_size)
-        seen = look(
-            stock,
-            tuple(VIEWS) if config.controls else ("raw",),
-            common,
-            workers=prepared.workers,
-            memory=config.memory or MEMORY,
-            progress=progress,
+        seen = peers.once(
+            lambda: look(
+                stock,
+                tuple(VIEWS) if config.controls else ("raw",),
+                common,
+                workers=workers,
+                memory=config.memory or MEMORY,
+                progress=progress,
+            )
         )
+        stock = _as_first(stock, peers)
         rows = usable(stock, config.max_skipped)
         bench = _bench(config, stock.only(rows), seen.only(rows))
     store = Store(folder=_folder(config), digest=outputs.digest(identity))
     told = _experiment(job, bench, store, common)
+    if told is None:
+        return Report("bias", "done by the first process")
     report = _write(job, stock, rows, bench, told, identity)
     outputs.release(_folder(config), identity)
     return report
+
+
+def _as_first(stock: Stock, peers: World) -> Stock:
+    """Return the stock with what the first process found of its pictures."""
+    if peers.size == 1:
+        return stock
+    uid, facts, status, error = peers.once(lambda: (stock.uid, stock.facts, stock.status, stock.error))
+    return replace(stock, uid=uid, facts=facts, status=status, error=error)
 
 
 def _fingerprint(stock: Stock) -> str:
@@ -222,14 +245,15 @@ def _bench(config: Config, stock: Stock, seen: Seen) -> Bench:
     return Bench(
         stock=stock,
         seen=seen,
-        clusters=clusters(seen.grey, seen.hashes),
+        clusters=world().once(lambda: clusters(seen.grey, seen.hashes)),
         resamplings=config.resamplings,
         seed=config.seed,
         probes=tuple(name for name in PROBES if name in config.probes),
     )
 
 
-def _experiment(job: _Job, bench: Bench, store: Store, common: Setting) -> Findings:
+def _experiment(job: _Job, bench: Bench, store: Store, common: Setting) -> Findings | None:
+    """Make every fit, together with the other processes; return what the first one finds, None on the others."""
     config, phases = job.config, job.phases
     lab = Lab(
         store=store,
@@ -237,6 +261,7 @@ def _experiment(job: _Job, bench: Bench, store: Store, common: Setting) -> Findi
         seed=config.seed,
         workers=job.prepared.workers,
         progress=job.progress,
+        world=world(),
     )
     made = trials(bench, controls=config.controls, match_classes=config.match_classes)
     with phases.timed("probes and controls"):
@@ -252,8 +277,9 @@ def _experiment(job: _Job, bench: Bench, store: Store, common: Setting) -> Findi
             outcomes |= lab.run(curve_trials(made[0], best, config.seed))
     if config.ablate:
         with phases.timed("ablations"):
-            for trial in ablation_trials(made[0], config.seed):
-                outcomes |= lab.run([trial])
+            outcomes |= lab.ablated(made[0], config.seed)
+    if not lab.world.first:
+        return None
     with phases.timed("statistics"):
         by_row = folds(bench.stock.source, np.arange(len(bench.stock)), config.resamplings, config.seed)
         gathered = gather(bench, made, outcomes, by_row, common)
