@@ -132,7 +132,11 @@ MEMORY: Final = option(
 )  # fmt: skip
 RESIDENT: Final = option(
     "--resident", metavar="auto|yes|no", parse=values.one_of("auto", "yes", "no"), default="auto",
-    help="keep all images on the device, or decode them in each epoch",
+    help="keep all images on the device, or see --cache",
+)  # fmt: skip
+CACHE: Final = option(
+    "--cache", metavar="auto|no|DIR", parse=values.cache, default="auto",
+    help="decode what is not resident once, to disk: auto for this run, DIR to keep it for others; no in each epoch",
 )  # fmt: skip
 ALLOCATOR: Final = option(
     "--allocator", no="--no-allocator", default="yes", help="tune malloc for training on a CPU"

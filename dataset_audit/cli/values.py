@@ -37,6 +37,11 @@ def path(flag: str, text: str) -> Path:
     return Path(text)
 
 
+def cache(flag: str, text: str) -> Path | str:
+    """Return ``auto``, ``no`` or a folder; ``./no`` is a folder of that name."""
+    return text if text in {"auto", "no"} else path(flag, text)
+
+
 def output(flag: str, text: str) -> Path:
     """Return the path of a table to write; stdout carries the summary, so ``-`` is refused."""
     if text == "-":

@@ -17,7 +17,7 @@ from dataset_audit.tables import files
 
 VERSION: Final = 1
 _LARGEST: Final = 64 * 2**20
-_STATED: Final = ("torch", "torchvision", "timm", "numpy", "pyarrow", "pillow", "scikit-learn")
+_STATED: Final = ("torch", "torchvision", "timm", "numpy", "pyarrow", "pillow", "simplejpeg", "scikit-learn")
 
 
 class NewerError(DataError):

@@ -59,6 +59,7 @@ class Config:
     workers: int | None = None
     memory: int | None = None
     resident: Literal["auto", "yes", "no"] = "auto"
+    cache: Path | Literal["auto", "no"] = "auto"
     max_skipped: float = 0.01
     checkpoint_dir: Path | None = None
     checkpoint_every: int = 1

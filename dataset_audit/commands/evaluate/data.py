@@ -159,6 +159,8 @@ def read(
     holding = Holding(
         size=(size, size) if isinstance(size, int) else size,
         resident=config.resident,
+        cache=config.cache,
+        work=config.checkpoint_dir or config.out.parent,
         memory=config.memory,
         workers=config.workers,
     )
@@ -302,7 +304,14 @@ def _hold_test(
     from dataset_audit.images.scan import check_skipped  # noqa: PLC0415
     from dataset_audit.train.hold import Holding, hold  # noqa: PLC0415
 
-    holding = Holding(size=size, resident=config.resident, memory=config.memory, workers=config.workers)
+    holding = Holding(
+        size=size,
+        resident=config.resident,
+        cache=config.cache,
+        work=config.checkpoint_dir or config.out.parent,
+        memory=config.memory,
+        workers=config.workers,
+    )
     held, scan = hold(opened[1] or opened[0], holding, device=device, progress=progress)
     check_skipped(scan, config.max_skipped)
     return held, scan

@@ -109,6 +109,8 @@ def read_images(config: Config, dataset: ImageDataset, device: torch.device, pro
     holding = Holding(
         size=(config.image_size, config.image_size) if config.image_size else None,
         resident=config.resident,
+        cache=config.cache,
+        work=config.checkpoint_dir or config.out.parent,
         memory=config.memory,
         workers=config.workers,
         exclude=_excluded(dataset, config.exclude),

@@ -35,6 +35,7 @@ class Config:
     checkpoint_dir: Path | None = None
     checkpoint_every: int = 1
     resident: Literal["auto", "yes", "no"] = "auto"
+    cache: Path | Literal["auto", "no"] = "auto"
     split: str | None = None
     device: str = "auto"
     workers: int | None = None

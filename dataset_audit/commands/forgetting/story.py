@@ -87,14 +87,12 @@ def run(config: Config, progress: Progress) -> Report:
 
 
 def _plan(config: Config, opened: Opened, resolved: Resolved, folder: Path) -> list[str]:
-    from dataset_audit.train.batches import Resident  # noqa: PLC0415
+    from dataset_audit.train.batches import told  # noqa: PLC0415
     from dataset_audit.train.device import describe  # noqa: PLC0415
 
     dataset, chosen = opened.dataset, resolved.recipe
     height, width = opened.images.size
     changed = "".join(f" {key}*={value}" for key, value in config.overrides.items())
-    size = len(dataset) * height * width * opened.images.channels
-    held = f"resident {size / 1e6:,.0f} MB" if isinstance(opened.images, Resident) else "streamed from files"
     first, last = resolved.seeds[0], resolved.seeds[-1]
     runs = f"1 run, seed {first}" if first == last else f"{len(resolved.seeds)} runs, seeds {first}-{last}"
     runs += f" · {resolved.division}" if resolved.division else ""
@@ -103,7 +101,7 @@ def _plan(config: Config, opened: Opened, resolved: Resolved, folder: Path) -> l
     return [
         f"{found} · {len(dataset.class_names)} classes · fingerprint {opened.scan.fingerprint[:8]}",
         f"{resolved.model} · {chosen.name}{changed} · {chosen.epochs} epochs · batch {chosen.batch_size} · {runs}",
-        f"{describe(resolved.device)} · {resolved.precision} · {height}x{width} · {held}",
+        f"{describe(resolved.device)} · {resolved.precision} · {height}x{width} · {told(opened.images)}",
         f"writes {config.out}, {sidecar.sidecar_path(config.out)} · unfinished work in {folder}",
     ]
 

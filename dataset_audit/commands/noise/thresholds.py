@@ -261,6 +261,7 @@ def _held(
         left_out[index[table.equals("status", "excluded")]] = True
     holding = Holding(
         size=course.image_size,
+        work=config.checkpoint_dir or config.out.parent,
         memory=config.memory,
         workers=config.workers,
         exclude=left_out if left_out.any() else None,

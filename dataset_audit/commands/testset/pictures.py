@@ -131,7 +131,8 @@ def _hold(
 
     for id_, text in dataset.warnings:
         progress.warn(id_, f"{name}: {text}")
-    images, scan = hold(dataset, Holding(size=size, workers=config.workers), device=device, progress=progress)
+    holding = Holding(size=size, workers=config.workers, work=config.checkpoint_dir or config.out.parent)
+    images, scan = hold(dataset, holding, device=device, progress=progress)
     check_skipped(scan, config.max_skipped)
     ok = scan.ok
     bad = Counter((error or "").split(":")[0] for error in scan.error if error)
