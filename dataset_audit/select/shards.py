@@ -261,9 +261,9 @@ def labels_of(part: Part) -> NDArray[np.int64]:
 def _sizes(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the labels there are, ascending, and how often."""
     if len(labels) and int(labels.max()) < 2**20:
-        counts = np.bincount(labels + 1)
+        counts = np.bincount(labels) if labels.min() >= 0 else np.bincount(labels + 1)
         there = np.flatnonzero(counts)
-        return there - 1, counts[there]
+        return (there if labels.min() >= 0 else there - 1), counts[there]
     return np.unique(labels, return_counts=True)
 
 
@@ -364,17 +364,28 @@ class View:
 
     def groups(self) -> bits.Groups:
         """Return the group of each row, -1 for those that take no part."""
+        request = self._request
+        if request.cut is None and request.strata is None:
+            return self.classes
+        name = (self._part.name, "group", request.cut is None, request.strata is None)
+        group = self._kept.get(name, self._competing).astype(np.int64) - 1
+        if request.cut is not None:
+            if self.codes is None:
+                self.codes = np.zeros(len(self), np.uint8)
+            self.codes[(self.codes == SCORED) & (group < 0)] = BETA
+        return group
+
+    def _competing(self) -> NDArray[np.uint32]:
+        """Return the group of each row plus one, after the cut and by stratum."""
         request, group = self._request, self.classes
         if request.cut is not None:
             gone = bits.apply(request.cut, group, len(self), self.reader(request.cut_order))
-            if self.codes is None:
-                self.codes = np.zeros(len(self), np.uint8)
-            self.codes[gone] = BETA
             group = np.where(gone, -1, 0 if group is None else group)
-        if request.strata is None:
-            return group
-        bins = self.bins(request.strata, group)
-        return bins if group is None else np.where(group >= 0, group * request.strata.number + bins, -1)
+        if request.strata is not None:
+            bins = self.bins(request.strata, group)
+            group = bins if group is None else np.where(group >= 0, group * request.strata.number + bins, -1)
+        every = np.zeros(len(self), np.int64) if group is None else group
+        return (every + 1).astype(np.uint32)
 
     def values(self, beyond: dict[int, float]) -> NDArray[np.float64]:
         """Return the first key as numbers, what is beyond them with its value."""
@@ -546,9 +557,13 @@ def apply(part: Part, request: Request, thresholds: Thresholds, kept: Kept) -> D
     for inside, rows in ((True, keep), (False, ~keep if rankable is None else rankable & ~keep)):
         mine = words[rows]
         if len(mine):
-            for end, word in (("low", mine.min()), ("high", mine.max())):
-                tally.edges[inside, end] = Edge(int(word), int((mine == word).sum()))  # type: ignore[index]
+            tally.edges[inside, "low"] = _edge(mine, mine.min())
+            tally.edges[inside, "high"] = _edge(mine, mine.max())
     return Decided(keep, codes, _stratum(request, group, view), tally)
+
+
+def _edge(words: Words, word: np.unsignedinteger) -> Edge:
+    return Edge(int(word), int(np.count_nonzero(words == word)))
 
 
 def _stratum(request: Request, group: bits.Groups, view: View) -> NDArray[np.int64] | None:

@@ -32,6 +32,9 @@ WORD: Final = {
 class Engine(Protocol):
     """What calls a function for every part of a table: threads here, or tasks on other machines."""
 
+    def forget(self) -> None:
+        """Drop what was kept for the passes of another selection."""
+
     def gather(self, table: Shards, work: Callable[..., T], merge: Callable[[T, T], T]) -> T:
         """Return what ``work(part, kept=...)`` gives for all parts, merged."""
 

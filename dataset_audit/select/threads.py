@@ -92,7 +92,7 @@ class Threads:
         self._workers = workers or min(8, allowed())
         self._progress = progress or Silent()
         self._pool = ThreadPoolExecutor(self._workers)
-        self._scratch = Scratch(memory)
+        self._memory, self._scratch = memory, Scratch(memory)
         self._passes = 0
 
     def __enter__(self) -> Self:
@@ -101,6 +101,11 @@ class Threads:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
         self._scratch.close()
+
+    def forget(self) -> None:
+        """Drop what waits: another selection begins."""
+        self._scratch.close()
+        self._scratch = Scratch(self._memory)
 
     def gather(self, table: Shards, work: Callable[..., T], merge: Callable[[T, T], T]) -> T:
         """Return what ``work(part, kept=...)`` gives for all parts, merged in their order."""

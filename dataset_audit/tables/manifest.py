@@ -87,14 +87,15 @@ class Layout:
         """
         index = part.table(["index"]).checked(part.source.path).integers("index")
         rows = np.arange(len(part)) if self.all_rows else np.flatnonzero(keep)
-        if not (index[1:] > index[:-1]).all():
-            rows = rows[np.argsort(index[rows], kind="stable")]
-        names = [name for name in (*COPIED, *self.scores) if part.has(name)] if len(rows) else ["index"]
-        table = part.table(list(dict.fromkeys(names)))
         if not len(rows):
             return self.schema.empty_table()
-        if len(rows) < len(part) or self.all_rows:
+        names = dict.fromkeys(name for name in (*COPIED, *self.scores) if part.has(name))
+        table = part.table(list(names))
+        if not (index[1:] > index[:-1]).all():
+            rows = rows[np.argsort(index[rows], kind="stable")]
             table = table.rows(rows)
+        elif len(rows) < len(part):
+            table = ScoreTable(table.data.filter(pa.array(keep)), table.provenance)
         kept = keep[rows]
         places = np.full(len(rows), -1) if stratum is None else stratum[rows]
         made = {name: table.typed(name) for name in COPIED if table.has(name)}

@@ -351,7 +351,8 @@ class ScoreTable:
     def integers(self, name: str, null: int = -1) -> NDArray[np.int64]:
         """Return an integer column as int64[N]; whole numbers of any numeric type are accepted."""
         column = _cast(_numeric(self.data, name), name, pa.int64())
-        return column.fill_null(null).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+        filled = column.fill_null(null) if column.null_count else column
+        return filled.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
     def flags(self, name: str) -> NDArray[np.bool_]:
         """Return a boolean column as bool[N], null as False."""
@@ -620,11 +621,12 @@ def _no_column(table: pa.Table, name: str) -> UsageError:
 def _cast(table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
     if name not in table.column_names:
         raise _no_column(table, name)
-    column = table[name].combine_chunks()
+    column = table[name]
+    column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # copies even one
     if isinstance(column, pa.ChunkedArray):
         column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
     try:
-        return column.cast(kind)
+        return column if column.type.equals(kind) else column.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(f"Column {name} is {column.type}, which cannot be read as {kind}.") from error
 

@@ -87,6 +87,7 @@ def run(config: Config, table: Shards, progress: Progress, engine: Engine | None
             open_.enter_context(files.steady(path))
         if engine is None:
             engine = open_.enter_context(Threads(progress=progress))
+        engine.forget()
         hashing = open_.enter_context(ThreadPoolExecutor(1)).submit(table.verify, strict=config.strict)
         try:
             chosen = _choose(config, table, progress, engine)
