@@ -111,6 +111,10 @@ class Recorder:
         self._saw_features = self._saw_features or features is not None
         self._step(indices, logits.detach().float(), labels, features)
 
+    update.__dict__["replayable"] = (
+        True  # on a GPU it is tensor operations alone, so a step may be captured with it
+    )
+
     def _step(self, indices: Tensor, logits: Tensor, labels: Tensor, features: Tensor | None) -> None:
         self._faults[1] += (~torch.isfinite(logits).all(1)).sum()
         self.remember(indices, presented(logits, labels, features, whole=self._drift is not None))

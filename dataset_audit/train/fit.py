@@ -274,12 +274,21 @@ class _Replay:
     coming: tuple[int, _Drawn] | None = None
 
 
+def _replayable(task: Task, observe: Observer | None) -> bool:
+    """Return whether steps are replayed: not streamed images, several processes, skipped examples.
+
+    Unasked, only where an observer says that nothing is lost: what it does in Python is not repeated.
+    """
+    able = isinstance(task.images, Resident) and task.world.size == 1 and not task.course.skip
+    if task.replay is not None:
+        return able and task.replay
+    return able and task.device.type == "cuda" and (observe is None or getattr(observe, "replayable", False))
+
+
 def _laid_out(run: _Run) -> _Replay | None:
-    """Return the steps to replay; None for the plain loop, which takes streamed images, several processes, skips."""
-    task = run.task
-    on_gpu = task.device.type == "cuda"
-    wanted = on_gpu if task.replay is None else task.replay
-    if not (wanted and isinstance(task.images, Resident) and run.world.size == 1 and not task.course.skip):
+    """Return the steps to replay; None where the plain loop runs."""
+    task, on_gpu = run.task, run.task.device.type == "cuda"
+    if not isinstance(task.images, Resident) or not _replayable(task, run.observe):
         return None
     observe = run.observe
     if task.compile and on_gpu and observe is not None:

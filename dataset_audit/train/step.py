@@ -26,7 +26,11 @@ WARM: Final = 3  # steps of a length before it is captured: kernels are chosen a
 
 
 class Observer(Protocol):
-    """Whoever watches a training: called once per batch, before its update, with what the network said."""
+    """Whoever watches a training: called once per batch, before its update, with what the network said.
+
+    One that has a true attribute ``replayable`` does nothing but tensor operations without waiting for the device: a
+    replay repeats its operators, not its Python.
+    """
 
     def __call__(
         self, indices: Tensor, logits: Tensor, labels: Tensor, features: Tensor | None = None, /
@@ -135,11 +139,11 @@ class Stream:
 
     def begin(self) -> None:
         """Wait for the stream of the caller."""
-        self._stream.wait_stream(torch.cuda.current_stream())
+        self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
 
     def end(self) -> None:
         """Have the stream of the caller wait."""
-        torch.cuda.current_stream().wait_stream(self._stream)
+        torch.cuda.current_stream(self._stream.device).wait_stream(self._stream)
 
     def captured(self, step: Callable[[], None]) -> Callable[[], None] | None:
         """Return the replay of a graph of ``step``.

@@ -15,6 +15,7 @@ from dataset_audit.progress import Silent
 from dataset_audit.scores.recorder import Recorder
 from dataset_audit.train import augment, fit
 from dataset_audit.train.batches import Resident, batch_lengths
+from dataset_audit.train.distributed import World
 from dataset_audit.train.models import build
 from dataset_audit.train.networks import Network
 from dataset_audit.train.recipes import Recipe, recipe
@@ -156,6 +157,19 @@ def test_trainings_that_take_turns_end_as_each_alone(replay: bool) -> None:
     assert same(alone[0], states[0])
     assert same(alone[1], states[1])
     assert not same(alone[0], alone[1])
+
+
+def test_on_a_gpu_steps_are_replayed_unless_something_would_be_lost() -> None:
+    on_gpu, recorder = task(device=torch.device("cuda"), replay=None), Recorder(N, CLASSES)
+    assert fit._replayable(on_gpu, None)
+    assert fit._replayable(on_gpu, recorder.update)
+    assert not fit._replayable(task(replay=None), recorder.update)  # a CPU gains nothing
+    seen: list[torch.Tensor] = []
+    anyones = lambda indices, logits, labels, features=None: seen.append(indices)  # noqa: E731
+    assert not fit._replayable(on_gpu, anyones)  # its list would not grow in a replay
+    assert not fit._replayable(replace(on_gpu, course=fit.Course(skip=0.5)), None)
+    assert not fit._replayable(replace(on_gpu, world=World(0, 2)), None)
+    assert not fit._replayable(replace(on_gpu, replay=False), None)
 
 
 class NothingWaits(TorchDispatchMode):
