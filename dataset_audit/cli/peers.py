@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -56,6 +57,9 @@ class Peers:
         """
         if self.size == 1 or command not in SHARED:
             return
+        os.environ.setdefault(
+            "TORCH_CPP_LOG_LEVEL", "ERROR"
+        )  # read when torch is imported; ours says it in words
         from dataset_audit.train import distributed  # noqa: PLC0415 - torch
 
         self._world = distributed.world()
@@ -90,11 +94,11 @@ class Peers:
 
     def _watch(self, interrupt: Callable[[PeerFailed], None], stuck: Callable[[PeerFailed], None]) -> None:
         error = None
-        while error is None and not self.ending:
+        while error is None:
             time.sleep(BEAT)
+            if self.ending:
+                return
             error = self._failed()
-        if error is None:
-            return
         with self._lock:
             if not self.ending:
                 interrupt(error)

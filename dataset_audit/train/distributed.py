@@ -249,23 +249,30 @@ class World:
     def leave(self, code: int, patience: float) -> int:
         """Wait for the others at the end and return the exit code of all: that of a failure, else of the first.
 
+        The first process may keep what all leave word in, so it goes last.
+
         Args:
             code: Of this process.
-            patience: Seconds the first waits for the others, and a failed one for all.
+            patience: Seconds the first waits for the others, and they for the first after a failure.
         """
-        failed = self.failure()
-        if self.first and failed is None:
-            self._known.set("ended", str(code))
-        while failed is None and not self._known.check(["ended"]):
-            time.sleep(0.05)
+        if self.first:
             failed = self.failure()
+            code = code if failed is None else failed.code
+            self._known.set("ended", str(code))
+            self._wait_all([f"left {rank}" for rank in range(1, self.size)], patience)
+            return code
+        while (failed := self.failure()) is None and not self._known.check(["ended"]):
+            time.sleep(0.05)
+        if failed is not None:
+            self._wait_all(["ended"], patience)
         code = int(self._known.get("ended")) if failed is None else failed.code
         self._known.set(f"left {self.rank}", "")
-        until = time.monotonic() + patience
-        everybody = [f"left {rank}" for rank in range(self.size)]
-        while time.monotonic() < until and not self._known.check(everybody):
-            time.sleep(0.02)
         return code
+
+    def _wait_all(self, keys: list[str], patience: float) -> None:
+        until = time.monotonic() + patience
+        while time.monotonic() < until and not self._known.check(keys):
+            time.sleep(0.02)
 
     def close(self) -> None:
         """Cut the connections, so that those who wait for this process in a sum notice."""

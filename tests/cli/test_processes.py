@@ -1,0 +1,117 @@
+"""One command run by several processes: one voice, one exit code, the files of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dataset_audit.tables.scores import ScoreTable
+
+SCORING = ("forgetting", "data.npz", "--recipe", "fast", "--batch-size", "24", "--lr", "0.02")
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path) -> Path:
+    """90 grey pictures of 28 pixels in three classes that can be told apart."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    images = rng.integers(0, 120, (90, 28, 28, 1)) + 60 * labels[:, None, None, None]
+    np.savez(
+        tmp_path / "data.npz", images=images.astype(np.uint8), labels=labels, class_names=["a", "b", "c"]
+    )
+    return tmp_path
+
+
+def started(folder: Path, *commands: tuple[str, ...]) -> list[subprocess.CompletedProcess[str]]:
+    """Run one command line in each of several processes that know of one another, and return how they ended."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    common = {**os.environ, "WORLD_SIZE": str(len(commands)), "LOCAL_WORLD_SIZE": str(len(commands))}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "dataset_audit", *command],
+            cwd=folder,
+            env={
+                **common, "RANK": str(rank), "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank, command in enumerate(commands)
+    ]  # fmt: skip
+    said = [process.communicate(timeout=110) for process in running]
+    return [
+        subprocess.CompletedProcess(process.args, process.returncode, *texts)
+        for process, texts in zip(running, said, strict=True)
+    ]
+
+
+def test_the_first_process_speaks_and_writes_and_batch_norm_is_said_to_be_of_each(tmp_path: Path) -> None:
+    line = (*SCORING, "--epochs", "2", "--model", "small", "--json")
+    first, second = started(tmp_path, line, line)
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert json.loads(first.stdout)["exit_code"] == 0
+    assert second.stdout == second.stderr == ""
+    assert "examples shared among 2" in " ".join(first.stderr.split())
+    config = json.loads((tmp_path / "scores.audit.json").read_text())["config"]
+    assert (config["batch_norm"], config["processes"]) == ("per-rank", 2)
+    presented = ScoreTable.read(tmp_path / "scores.parquet").integers("presentations")
+    assert (presented == 2).all()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".scores.parquet.lock", "data.npz", "scores.audit.json", "scores.parquet",
+    ]  # fmt: skip
+
+
+def test_what_ends_one_process_ends_all_with_its_code_and_is_said_once(tmp_path: Path) -> None:
+    bad = dict(np.load(tmp_path / "data.npz"))
+    bad["images"] = np.zeros((90, 28, 28, 2), np.uint8)  # no pictures have two channels
+    np.savez(tmp_path / "bad.npz", **bad)
+    line = (*SCORING, "--epochs", "2", "--model", "mnist-net", "--json")
+    first, second = started(tmp_path, line, ("forgetting", "bad.npz", *line[2:]))
+    assert (first.returncode, second.returncode) == (3, 3), first.stderr + second.stderr
+    assert second.stdout == second.stderr == ""
+    told = json.loads(first.stdout)
+    assert told["exit_code"] == 3
+    assert "process 2 of 2" in told["error"]["where"]
+    assert first.stderr.count("error[") == 1
+    assert not (tmp_path / "scores.parquet").exists()
+
+
+def test_a_command_that_nothing_can_share_is_done_by_the_first(tmp_path: Path) -> None:
+    first, second = started(tmp_path, ("--version",), ("prune", "absent.parquet"))
+    assert first.returncode == second.returncode == 0
+    assert first.stdout.startswith("audit ")
+    assert second.stdout == second.stderr == ""
+
+
+@pytest.mark.slow
+def test_torchrun_gives_the_runs_trainings_and_fits_of_one_process(tmp_path: Path) -> None:
+    """Independent trainings are shared out whole: the same bytes, whoever made them."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "dataset_audit"]
+    for name in ("one", "two"):
+        start = torchrun if name == "two" else [sys.executable, "-m", "dataset_audit"]
+        line = [
+            *SCORING,
+            "--seeds",
+            "2",
+            "--epochs",
+            "2",
+            "--model",
+            "small",
+            "--out",
+            f"{name}.parquet",
+            "-q",
+        ]
+        done = subprocess.run([*start, *line], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    one, two = ((tmp_path / f"{name}.parquet").read_bytes() for name in ("one", "two"))
+    assert one == two
