@@ -79,7 +79,7 @@ def reduced(dataset: ImageDataset, size: tuple[int, int]) -> ImageDataset:
 
     A JPEG is decoded at a half, a quarter or an eighth of its size (by its own cosine transform, which averages) as
     long as its shorter side keeps twice the longer side of ``size``; the antialiased resize does the rest. At once the
-    training size it would alias; at twice it differs from resizing the whole by about a level on photographs.
+    training size it would alias; at twice it differs from resizing the whole by one to two levels on photographs.
     """
     return replace(dataset, at_least=REDUCED * max(size))
 

@@ -39,6 +39,9 @@ PARSERS = [
         (values.assignments, "crop-padding=2", {"crop_padding": "2"}),
         (values.assignments, "mean=0.1,0.2", {"mean": "0.1,0.2"}),
         (values.path, "a/b", Path("a/b")),
+        (values.cache, "auto", "auto"),
+        (values.cache, "no", "no"),
+        (values.cache, "./no", Path("no")),
     ],
 )
 def test_texts_are_read(parse: values.Parser, text: str, value: object) -> None:
