@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from dataset_audit import seeds
 from dataset_audit.images.dataset import open_dataset
 from dataset_audit.progress import Silent
-from dataset_audit.train.batches import Resident, fit_to
+from dataset_audit.train.batches import Resident
 from dataset_audit.train.fit import State, Task
-from dataset_audit.train.hold import statistics
+from dataset_audit.train.hold import Holding, hold, statistics
 from dataset_audit.train.networks import Network
 from dataset_audit.train.recipes import Recipe, recipe
 
@@ -122,15 +122,14 @@ def _read(spec: str | None, setting: Setting) -> Held:
         rng = seeds.rng(0, "gpu")
         labels = rng.integers(0, 3, 36)
         pixels = rng.integers(0, 90, (36, 12, 12, 3)) + 80 * labels[:, None, None, None]
-        images, classes = pixels.astype(np.uint8), 3
-    else:
-        dataset = open_dataset(spec)
-        labels, classes = np.asarray(dataset.labels, dtype=np.int64), len(dataset.class_names)
-        first = dataset.pixels(0).shape
-        images = np.stack([fit_to(dataset.pixels(index), first[:2]) for index in range(len(dataset))])
-    return Held(
-        torch.from_numpy(images).to(setting.device), torch.from_numpy(labels).to(setting.device), classes
-    )
+        images = Resident(torch.from_numpy(pixels.astype(np.uint8)).to(setting.device))
+        return Held(images.images, torch.from_numpy(labels).to(setting.device), 3)
+    dataset = open_dataset(spec)
+    found, _ = hold(dataset, Holding(resident="yes"), device=setting.device, progress=Silent())
+    if not isinstance(found, Resident):
+        raise SystemExit(f"{spec} is not held on the device")
+    labels = np.asarray(dataset.labels, dtype=np.int64)
+    return Held(found.images, torch.from_numpy(labels).to(setting.device), len(dataset.class_names))
 
 
 def chosen(name: str, setting: Setting, **changes: object) -> Recipe:
