@@ -155,10 +155,15 @@ def test_resuming_with_another_number_of_threads_is_warned_of(folder: Path, tmp_
     assert "W-threads" in [id_ for id_, _ in progress.warnings]
 
 
-def test_streaming_gives_the_same_bytes_as_resident(folder: Path, tmp_path: Path) -> None:
-    for how in ("yes", "no"):
-        audit(folder, tmp_path / f"{how}.parquet", resident=how)
-    assert (tmp_path / "yes.parquet").read_bytes() == (tmp_path / "no.parquet").read_bytes()
+def test_wherever_images_are_held_the_table_has_the_same_bytes(folder: Path, tmp_path: Path) -> None:
+    kept, files = tmp_path / "kept", []
+    for resident, cache in (("yes", "auto"), ("no", "auto"), ("no", "no"), ("auto", kept), ("auto", kept)):
+        out = tmp_path / "scores.parquet"
+        audit(folder, out, resident=resident, cache=cache, force=True)
+        files.append(out.read_bytes())
+        out.unlink()
+    assert len(set(files)) == 1
+    assert len(list(kept.iterdir())) == 1
 
 
 def test_one_seed_of_several_repeats_alone(folder: Path, tmp_path: Path) -> None:
