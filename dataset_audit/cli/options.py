@@ -126,7 +126,7 @@ PRUNE: Sequence[Section] = (
         title="What is kept",
         options=(
             Option(flags=(), argument="scores", metavar="SCORES", parse=values.path, default="scores.parquet",
-                   help="table of scores: audit's or anybody's with index or uid and a number"),
+                   help="table of scores, or a folder of its shards: audit's or anybody's with index and a number"),
             option("--keep", "-k", metavar="K", parse=values.keep, default="0.7",
                     help="0.7 or 70% is a share, 35000 a count; 1.0 is everything, 1 one example"),
             option("--policy", metavar="NAME", parse=values.policy, default="auto", complete=names.policies,
@@ -172,6 +172,8 @@ PRUNE: Sequence[Section] = (
             out("manifest.parquet"),
             option("--all-rows", help="write dropped rows too, with keep = false and the reason"),
             option("--ranks", no="--no-ranks", default="up to 5 M rows", help="write keep_rank"),
+            option("--engine", metavar="local|ray", parse=values.one_of("local", "ray"), default="local",
+                   help="who reads a large table: threads here, or the Ray cluster that RAY_ADDRESS names"),
             *AT_LAST,
         ),
     ),

@@ -40,6 +40,7 @@ class Config:
     match: Literal["index", "uid"] = "index"
     strict: bool = False
     seed: int = 1
+    engine: Literal["local", "ray"] = "local"
     dry_run: bool = False
     force: bool = False
     command: tuple[str, ...] = ()

@@ -40,6 +40,11 @@ def run(config: Config, progress: Progress, engine: Engine | None = None) -> Rep
     """
     _check_output(config)
     _spare_inputs(config)
+    if config.engine == "ray" and engine is None:
+        from dataset_audit.cluster.on_ray import ray_engine  # noqa: PLC0415 - only then
+
+        with ray_engine(progress) as tasks:
+            return run(config, progress, tasks)
     one = config.scores.is_file()
     if one and engine is None and not config.in_shards and parquet.rows(config.scores) <= STREAMED_ABOVE:
         return _at_once(config, ScoreTable.read(config.scores, strict=config.strict), progress)

@@ -1,0 +1,71 @@
+"""Tasks on a Ray cluster that is there already, or on one that is started on this machine for the occasion."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dataset_audit.cluster.tasks import Handle, Tasks
+from dataset_audit.errors import EnvironmentProblem
+from dataset_audit.progress import Progress
+
+
+class _Ray:
+    """Runs tasks with Ray; each takes one core."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+        # a task that fails is not tried again: what it says of the data will not change
+        self._call = ray.remote(_called).options(num_cpus=1, max_retries=3, retry_exceptions=False)
+
+    def submit(self, task: Callable[[], object]) -> Handle:
+        """Begin a task."""
+        return self._call.remote(task)
+
+    def result(self, handle: Handle) -> Any:
+        """Wait for a task; raise what it raised."""
+        try:
+            return self._ray.get(handle)
+        except self._ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+
+
+def _called(task: Callable[[], object]) -> object:
+    return task()
+
+
+@contextmanager
+def ray_engine(progress: Progress, *, workers: int | None = None) -> Iterator[Tasks]:
+    """Give an engine on the cluster that RAY_ADDRESS names, else on this machine with so many workers.
+
+    Every machine of the cluster must see the files under the same paths and have the same version of this package.
+
+    Raises:
+        EnvironmentProblem: Ray is not installed, or its cluster does not answer.
+    """
+    try:
+        import ray as installed  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise EnvironmentProblem(
+            "--engine ray needs Ray, which is not installed.", do="pip install 'dataset-audit[cluster]'"
+        ) from None
+    ray: Any = installed
+    begun = not ray.is_initialized()
+    if begun:
+        address = os.environ.get("RAY_ADDRESS")
+        told: dict[str, object] = {"address": address} if address else {"num_cpus": workers}
+        try:
+            ray.init(**told, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+            raise EnvironmentProblem(
+                f"Ray does not start: {str(error).splitlines()[0][:200]}", where=address or "this machine"
+            ) from error
+    try:
+        cores = int(ray.cluster_resources().get("CPU", 1))
+        yield Tasks(_Ray(ray), in_flight=cores + 1, progress=progress)
+    finally:
+        if begun:
+            ray.shutdown()
