@@ -306,3 +306,36 @@ def test_memory_that_does_not_suffice_is_the_machines(path: Path, monkeypatch: p
     with pytest.raises(AuditError) as raised:
         parquet.read(path)
     assert raised.value.exit_code == 4
+
+
+@pytest.mark.parametrize("sizes", [[3000], [1, 2999], [700, 0, 2300], [1000] * 3])
+def test_a_table_written_in_pieces_is_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
+) -> None:
+    monkeypatch.setattr(parquet, "ROW_GROUP", 800)
+    whole, path, first = table(), tmp_path / "pieces.parquet", 0
+    with parquet.appending(path, whole.schema, {"b": "2", "a": "1"}) as appender:
+        for rows in sizes:
+            appender.append(whole.slice(first, rows))
+            first += rows
+    assert parquet.read(path).equals(whole)
+    assert parquet.metadata(path)["a"] == "1"
+    assert parquet.rows(path) == 3000
+    groups = parquet.Groups(path)
+    assert groups.sizes == (800, 800, 800, 600)
+    assert groups.read(3, ["aum", "uid"]).equals(whole.select(["aum", "uid"]).slice(2400))
+    stated = groups.stated(1, "index")
+    assert stated is not None
+    assert (stated.least, stated.most, stated.nulls) == (800, 1599, 0)
+    assert groups.stated(0, "nothing") is None
+
+
+def test_a_damaged_page_of_one_row_group_is_found_when_that_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(table(), path, row_group_size=1000, write_page_checksum=True, use_dictionary=False)
+    chunk = pq.ParquetFile(pa.OSFile(str(path), "rb")).metadata.row_group(1).column(3)
+    flip(path, chunk.data_page_offset + chunk.total_compressed_size // 2)
+    groups = parquet.Groups(path)
+    assert groups.read(0, ["aum"]).num_rows == 1000
+    with pytest.raises(DataError, match="in column aum"):
+        groups.read(1, ["aum"])
