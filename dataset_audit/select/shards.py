@@ -357,10 +357,17 @@ class View:
             if self.codes is None:
                 return None
             return np.where(self.codes == SCORED, 0, -1)
-        labels, known = labels_of(self._part), self._plan.classes
-        consecutive = len(known) and known[-1] - known[0] == len(known) - 1
-        place = labels - known[0] if consecutive else np.searchsorted(known, labels)
+        place = self._kept.get((self._part.name, "class"), self._places).astype(np.int64)
         return place if self.codes is None else np.where(self.codes == SCORED, place, -1)
+
+    def _places(self) -> NDArray[np.uint32]:
+        """Return the place of each label among those with a quota; any for a label that has none."""
+        labels, known = labels_of(self._part), self._plan.classes
+        if known is None or not len(known):
+            return np.zeros(len(self), np.uint32)
+        consecutive = known[-1] - known[0] == len(known) - 1
+        place = labels - known[0] if consecutive else np.searchsorted(known, labels)
+        return place.astype(np.uint32)
 
     def groups(self) -> bits.Groups:
         """Return the group of each row, -1 for those that take no part."""
