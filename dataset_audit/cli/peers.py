@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dataset_audit.train.distributed import World
 
 SHARED: Final = ("forgetting", "bias", "evaluate")  # commands whose work several processes share
-BEAT: Final = 0.3  # seconds between two looks at whether another process failed
+BEAT: Final = 0.5  # seconds between two looks at whether another process failed
 GRACE: Final = 10.0  # seconds for a process to end by itself, and for the others to hear of it
 
 
@@ -110,7 +110,9 @@ class Peers:
         if self._world is None:
             return None
         try:
-            failure = self._world.failure()
+            failure = self._world.failure() or self._world.lives()
+            if failure is not None:
+                self._world.tell(failure)  # the first word counts; a killed process leaves none itself
         except RuntimeError as error:
             return PeerFailed(
                 "The process that keeps what all agree on went away.",

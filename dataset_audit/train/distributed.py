@@ -30,6 +30,7 @@ from dataset_audit.train.ranks import on_this_machine, told
 
 PATIENCE: Final = 5.0  # seconds to wait for the word of a process whose connection broke
 UNSEEN: Final = 90.0  # seconds that a network file system may take to show a file of another machine
+SILENCE: Final = 60.0  # seconds without a word after which a process counts as gone
 T = TypeVar("T")
 
 
@@ -80,6 +81,7 @@ class World:
         self.rank, self.size = rank, size
         self._store = store
         self._steps = 0
+        self._beats: dict[int, tuple[int, float]] = {}
 
     @property
     def first(self) -> bool:
@@ -246,6 +248,32 @@ class World:
             return None
         return Failure(**json.loads(self._store.get("failed")))
 
+    def lives(self, patience: float = SILENCE) -> Failure | None:
+        """Say that this process lives, and return the failure of one that did not say so for a while.
+
+        The first process listens to all others and they to it; called every few seconds on each.
+
+        Args:
+            patience: Seconds after which silence is a failure: a process that was killed leaves no word.
+        """
+        self._known.add(f"beats of {self.rank}", 1)
+        now = time.monotonic()
+        for rank in range(1, self.size) if self.first else (0,):
+            beats = self._known.add(f"beats of {rank}", 0)
+            if beats != self._beats.get(rank, (-1, now))[0]:
+                self._beats[rank] = beats, now
+            elif now - self._beats[rank][1] > patience:
+                return Failure(
+                    rank=rank,
+                    host="its machine",
+                    code=EnvironmentProblem.exit_code,
+                    id="E-worker",
+                    what="A process that shares the work went away without a word.",
+                    where="",
+                    do="look for what ended it (memory, network), then the same command again",
+                )
+        return None
+
     def leave(self, code: int, patience: float) -> int:
         """Wait for the others at the end and return the exit code of all: that of a failure, else of the first.
 
@@ -261,8 +289,8 @@ class World:
             self._known.set("ended", str(code))
             self._wait_all([f"left {rank}" for rank in range(1, self.size)], patience)
             return code
-        while (failed := self.failure()) is None and not self._known.check(["ended"]):
-            time.sleep(0.05)
+        while (failed := self.failure() or self.lives()) is None and not self._known.check(["ended"]):
+            time.sleep(0.1)
         if failed is not None:
             self._wait_all(["ended"], patience)
         code = int(self._known.get("ended")) if failed is None else failed.code
