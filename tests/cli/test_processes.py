@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dataset_audit.tables.scores import ScoreTable
 
@@ -93,25 +94,57 @@ def test_a_command_that_nothing_can_share_is_done_by_the_first(tmp_path: Path) -
     assert second.stdout == second.stderr == ""
 
 
-@pytest.mark.slow
-def test_torchrun_gives_the_runs_trainings_and_fits_of_one_process(tmp_path: Path) -> None:
-    """Independent trainings are shared out whole: the same bytes, whoever made them."""
+def _by_one_and_by_two(folder: Path, *line: str) -> list[bytes]:
+    """Return the table that one process writes and the one that two of torchrun write."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "dataset_audit"]
-    for name in ("one", "two"):
-        start = torchrun if name == "two" else [sys.executable, "-m", "dataset_audit"]
-        line = [
-            *SCORING,
-            "--seeds",
-            "2",
-            "--epochs",
-            "2",
-            "--model",
-            "small",
-            "--out",
-            f"{name}.parquet",
-            "-q",
-        ]
-        done = subprocess.run([*start, *line], cwd=tmp_path, capture_output=True, text=True, check=False)
+    for name, start in (("one", [sys.executable, "-m", "dataset_audit"]), ("two", torchrun)):
+        call = [*start, *line, "--out", f"{name}.parquet", "-q"]
+        done = subprocess.run(call, cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-    one, two = ((tmp_path / f"{name}.parquet").read_bytes() for name in ("one", "two"))
+    return [(folder / f"{name}.parquet").read_bytes() for name in ("one", "two")]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_as_many_seeds_as_processes_are_shared_out_whole_and_give_the_same_bytes(tmp_path: Path) -> None:
+    one, two = _by_one_and_by_two(tmp_path, *SCORING, "--seeds", "2", "--epochs", "2", "--model", "small")
+    assert one == two
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_arms_of_an_evaluation_come_to_the_same_whoever_trained_them(tmp_path: Path) -> None:
+    np.savez(tmp_path / "test.npz", **dict(np.load(tmp_path / "data.npz")))
+    scored = subprocess.run(
+        [sys.executable, "-m", "dataset_audit", *SCORING, "--epochs", "2", "--model", "mnist-net", "-q"],
+        cwd=tmp_path, capture_output=True, check=False,
+    )  # fmt: skip
+    assert scored.returncode == 0
+    line = (
+        "evaluate",
+        "--scores",
+        "scores.parquet",
+        "--keep",
+        "0.5",
+        "--policies",
+        "hardest",
+        "--seeds",
+        "2",
+    )
+    _by_one_and_by_two(tmp_path, *line, "--arms", "full,random", "--test", "test.npz", "--epochs", "2")
+    told = [json.loads((tmp_path / f"{name}.audit.json").read_text())["summary"] for name in ("one", "two")]
+    assert told[0]["content_sha256"] == told[1]["content_sha256"]  # seconds differ
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_fits_of_a_bias_audit_come_to_the_same_whoever_made_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, brighter in (("a", 0), ("b", 25)):
+        (tmp_path / name).mkdir()
+        for number in range(40):
+            pixels = (rng.integers(0, 200, (48, 48, 3)) + brighter).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.jpg")
+    line = ("bias", "a", "b", "--probes", "header,thumbnail,network", "--ablate", "--epochs", "1")
+    one, two = _by_one_and_by_two(tmp_path, *line)
     assert one == two
