@@ -160,6 +160,7 @@ class Extent:
     low: float = np.inf
     high: float = -np.inf
     nulls: bool = False
+    beyond: bool = False  # whether any value is no number and yet ranked
     unknown: int = 0
     where: list[int] = field(default_factory=list)  # the first five rows that are not known
 
@@ -167,6 +168,7 @@ class Extent:
         """Take in what another part has."""
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
         self.nulls |= other.nulls
+        self.beyond |= other.beyond
         self.unknown += other.unknown
         self.where = sorted(self.where + other.where)[:5]
 
@@ -241,6 +243,7 @@ def _extent(
     if len(plain):
         found.low, found.high = bits.number(int(plain.min()), width), bits.number(int(plain.max()), width)
     found.nulls = key.null is not None and bool((words == codes.null(key.null)).any())
+    found.beyond = bool((words == codes.unknown(key.hard)).any())
     gone = words == codes.gone
     if fine is not None:
         gone &= fine
@@ -394,9 +397,11 @@ class View:
         every = np.zeros(len(self), np.int64) if group is None else group
         return (every + 1).astype(np.uint32)
 
-    def values(self, beyond: dict[int, float]) -> NDArray[np.float64]:
+    def values(self, beyond: dict[int, float], rows: Positions | None = None) -> NDArray[np.float64]:
         """Return the first key as numbers, what is beyond them with its value."""
         words = words_of(self._part, self._plan.keys[0], self._kept)
+        if rows is not None:
+            words = words[rows]
         values = bits.numbers(words)
         for code, value in beyond.items():
             values[words == words.dtype.type(code)] = value
@@ -404,6 +409,12 @@ class View:
 
     def bins(self, strata: Strata, group: bits.Groups) -> NDArray[np.int64]:
         """Return the stratum of each row; any where the row takes no part."""
+        words = words_of(self._part, self._plan.keys[0], self._kept)
+        if len(strata.edges) == 1 and words.dtype == np.uint32:
+            bins: NDArray[np.int64] = by_leading_bits(strata.edges[0])[words >> np.uint32(16)]
+            rows = np.flatnonzero(bins < 0)  # those whose leading bits leave two strata open
+            bins[rows] = equal_width(self.values(strata.beyond, rows), strata.edges[0])
+            return bins
         values = self.values(strata.beyond)
         if len(strata.edges) == 1:
             return equal_width(values, strata.edges[0])
@@ -460,6 +471,15 @@ def equal_width(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDAr
         right = np.searchsorted(edges, values[rows], side="right") - 1
         bins[rows] = np.clip(right, 0, number - 1)
     return bins
+
+
+def by_leading_bits(edges: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the bin of all float32 whose words begin with the same 16 bits, int64[2^16]; -1 where they differ."""
+    first = np.arange(2**16, dtype=np.uint32) << np.uint32(16)
+    low, high = bits.numbers(first), bits.numbers(first | np.uint32(0xFFFF))
+    bins = equal_width(low, edges)
+    known = np.isfinite(low) & np.isfinite(high) & (bins == equal_width(high, edges))
+    return np.where(known, bins, -1)
 
 
 def histogram(part: Part, request: Request, step: Step, kept: Kept) -> NDArray[np.int64]:

@@ -175,6 +175,15 @@ class _Passes:
                 found.count(self.engine.gather(self.table, count, np.add))
         return found.thresholds()
 
+    def ends(self, request: Request, beyond: dict[int, float]) -> NDArray[np.float64]:
+        """Return the least and the largest number of the first key in each class, float64[C, 2]."""
+        extent, pool = self._survey.extents[request.plan.keys[0].name], self._survey.pool
+        every = sum(pool.values()) == len(self.table) and not extent.nulls and not extent.beyond
+        if every and len(pool) == 1 and request.cut is None:
+            return np.array([[extent.low, extent.high]])  # of all rows, as they were looked at
+        work = partial(shards.extremes, request=request, beyond=beyond)
+        return self.engine.gather(self.table, work, _wider)
+
 
 def _rows(part: Part, request: Request, step: Step, kept: Kept) -> list[Rows]:
     return [shards.boundary(part, request, step, kept)]
@@ -213,9 +222,7 @@ def _stratified(
     beyond: dict[int, float],
 ) -> tuple[Request, Callable[[NDArray[np.int64]], NDArray[np.int64]]]:
     """Return the request of ccs by strata, and how many each of them gives."""
-    ends = passes.engine.gather(
-        passes.table, partial(shards.extremes, request=request, beyond=beyond), _wider
-    )
+    ends = passes.ends(request, beyond)
     edges = np.full((len(shares), number + 1), np.nan)
     for place, (low, high) in enumerate(ends.tolist()):
         if low < high:
