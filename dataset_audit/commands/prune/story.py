@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from dataset_audit.commands.prune import said, streamed, whole
+from dataset_audit.commands.prune import said, whole
 from dataset_audit.commands.prune.config import Config
 from dataset_audit.commands.prune.identity import Settled, choice, document, identity, origin_of
 from dataset_audit.errors import UsageError
 from dataset_audit.progress import Progress
 from dataset_audit.report.document import Output, Report
-from dataset_audit.select.stream import Engine
 from dataset_audit.tables import files, outputs, parquet, sidecar
 from dataset_audit.tables.manifest import ManifestTable
 from dataset_audit.tables.scores import ScoreTable
 from dataset_audit.tables.shards import Shards, digest, find
+
+if TYPE_CHECKING:
+    from dataset_audit.select.stream import Engine
 
 STREAMED_ABOVE: Final = whole.RANKS_UP_TO  # rows; beyond, a table is read a row group at a time
 
@@ -48,6 +50,8 @@ def run(config: Config, progress: Progress, engine: Engine | None = None) -> Rep
     one = config.scores.is_file()
     if one and engine is None and not config.in_shards and parquet.rows(config.scores) <= STREAMED_ABOVE:
         return _at_once(config, ScoreTable.read(config.scores, strict=config.strict), progress)
+    from dataset_audit.commands.prune import streamed  # noqa: PLC0415 - small tables need not wait for it
+
     table = Shards.open(config.scores)
     large = engine is not None or config.in_shards or len(table) > STREAMED_ABOVE
     reason = streamed.hindrance(config, table) if large else ""
