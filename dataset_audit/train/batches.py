@@ -85,9 +85,7 @@ def reduced(dataset: ImageDataset, size: tuple[int, int]) -> ImageDataset:
 
 
 @dataclass(frozen=True)
-class Resident:
-    """All images as one uint8 tensor [N, H, W, C] on the training device; a batch is a gather."""
-
+class _Stacked:
     images: Tensor
 
     @property
@@ -99,6 +97,11 @@ class Resident:
     def channels(self) -> int:
         """1 for grey, 3 for RGB."""
         return self.images.shape[3]
+
+
+@dataclass(frozen=True)
+class Resident(_Stacked):
+    """All images as one uint8 tensor [N, H, W, C] on the training device; a batch is a gather."""
 
     def epoch(self, order: NDArray[np.int64], lengths: Sequence[int]) -> Iterator[Batch]:
         """Yield gathered batches; the order goes to the device once."""
@@ -108,21 +111,10 @@ class Resident:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mapped:
+class Mapped(_Stacked):
     """All images as one uint8 tensor [N, H, W, C] mapped from a file; a batch is a gather, made one ahead for a GPU."""
 
-    images: Tensor
     device: torch.device
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width."""
-        return self.images.shape[1], self.images.shape[2]
-
-    @property
-    def channels(self) -> int:
-        """1 for grey, 3 for RGB."""
-        return self.images.shape[3]
 
     def epoch(self, order: NDArray[np.int64], lengths: Sequence[int]) -> Iterator[Batch]:
         """Yield gathered batches; what is not in the page cache is read from disk."""
