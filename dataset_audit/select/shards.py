@@ -221,7 +221,7 @@ def survey(part: Part, plan: Plan, *, by_class: bool, kept: Kept) -> Survey:
     if noisy is not None:
         fine = ~noisy if fine is None else fine & ~noisy
     if by_class:
-        labels = labels_of(part)
+        labels = labels_of(part, kept)
         sizes = _sizes(labels if fine is None else labels[fine])
         found.pool = dict(zip(*(each.tolist() for each in sizes), strict=True))
     else:
@@ -252,22 +252,27 @@ def _extent(
     return found, gone
 
 
-def labels_of(part: Part) -> NDArray[np.int64]:
+def labels_of(part: Part, kept: Kept) -> NDArray[np.int64]:
     """Return the labels, -1 where there is none.
 
     Raises:
         DataError: A label that names no class.
     """
-    return part.table(["label"]).checked(part.source.path).integers("label")
+
+    def read() -> Words:
+        return (part.table(["label"]).checked(part.source.path).integers("label") + 1).astype(np.uint32)
+
+    return kept.get((part.name, "label"), read).astype(np.int64) - 1
 
 
-def _sizes(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the labels there are, ascending, and how often."""
-    if len(labels) and int(labels.max()) < 2**20:
-        counts = np.bincount(labels) if labels.min() >= 0 else np.bincount(labels + 1)
-        there = np.flatnonzero(counts)
-        return (there if labels.min() >= 0 else there - 1), counts[there]
-    return np.unique(labels, return_counts=True)
+def _sizes(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the values there are, ascending, and how often."""
+    if not len(values) or int(values.max()) >= 2**20:
+        return np.unique(values, return_counts=True)
+    least = min(0, int(values.min()))  # labels begin at -1
+    counts = np.bincount(values - least if least else values)
+    there = np.flatnonzero(counts)
+    return there + least, counts[there]
 
 
 def _noisy(part: Part, plan: Plan, kept: Kept) -> NDArray[np.bool_] | None:
@@ -360,17 +365,14 @@ class View:
             if self.codes is None:
                 return None
             return np.where(self.codes == SCORED, 0, -1)
-        place = self._kept.get((self._part.name, "class"), self._places).astype(np.int64)
+        labels, known = labels_of(self._part, self._kept), self._plan.classes
+        if not len(known):
+            place = np.zeros(len(self), np.int64)
+        elif known[-1] - known[0] == len(known) - 1:
+            place = labels - known[0]
+        else:
+            place = np.searchsorted(known, labels)
         return place if self.codes is None else np.where(self.codes == SCORED, place, -1)
-
-    def _places(self) -> NDArray[np.uint32]:
-        """Return the place of each label among those with a quota; any for a label that has none."""
-        labels, known = labels_of(self._part), self._plan.classes
-        if known is None or not len(known):
-            return np.zeros(len(self), np.uint32)
-        consecutive = known[-1] - known[0] == len(known) - 1
-        place = labels - known[0] if consecutive else np.searchsorted(known, labels)
-        return place.astype(np.uint32)
 
     def groups(self) -> bits.Groups:
         """Return the group of each row, -1 for those that take no part."""
@@ -579,18 +581,24 @@ def apply(part: Part, request: Request, thresholds: Thresholds, kept: Kept) -> D
     tally = Tally(int(keep.sum()), np.bincount(codes, minlength=len(CODES)))
     rankable = None if view.codes is None else (codes != UNREADABLE) & (codes != UNSCORED)
     if request.plan.labels:
-        tally.classes = _of_classes(labels_of(part), rankable, keep)
+        # kept for later passes where these need them
+        held = kept if request.plan.classes is not None else Nothing()
+        tally.classes = _of_classes(labels_of(part, held), rankable, keep)
     words = words_of(part, request.plan.keys[0], kept)
     for inside, rows in ((True, keep), (False, ~keep if rankable is None else rankable & ~keep)):
-        mine = words[rows]
-        if len(mine):
-            tally.edges[inside, "low"] = _edge(mine, mine.min())
-            tally.edges[inside, "high"] = _edge(mine, mine.max())
+        if rows.any():
+            tally.edges |= {(inside, end): edge for end, edge in _edges(words, rows).items()}
     return Decided(keep, codes, _stratum(request, group, view), tally)
 
 
-def _edge(words: Words, word: np.unsignedinteger) -> Edge:
-    return Edge(int(word), int(np.count_nonzero(words == word)))
+def _edges(words: Words, rows: NDArray[np.bool_]) -> dict[Hard, Edge]:
+    """Return the extreme words among some rows; other rows are blotted out, which is quicker than leaving them out."""
+    lowest = int(np.where(rows, words, np.iinfo(words.dtype).max).min())
+    highest = int(np.where(rows, words, words.dtype.type(0)).max())
+    return {
+        "low": Edge(lowest, int(np.count_nonzero((words == lowest) & rows))),
+        "high": Edge(highest, int(np.count_nonzero((words == highest) & rows))),
+    }
 
 
 def _stratum(request: Request, group: bits.Groups, view: View) -> NDArray[np.int64] | None:
@@ -603,8 +611,12 @@ def _stratum(request: Request, group: bits.Groups, view: View) -> NDArray[np.int
 def _of_classes(
     labels: NDArray[np.int64], rankable: NDArray[np.bool_] | None, keep: NDArray[np.bool_]
 ) -> dict[int, tuple[int, int]]:
-    there, sizes = _sizes(labels if rankable is None else labels[rankable])
-    left = dict(zip(*(each.tolist() for each in _sizes(labels[keep])), strict=True))
-    return {
-        label: (size, left.get(label, 0)) for label, size in zip(there.tolist(), sizes.tolist(), strict=True)
-    }
+    """Return by label how many rows can be ranked and how many are kept, which all can be ranked."""
+    if rankable is not None:
+        labels, keep = labels[rankable], keep[rankable]
+    found: dict[int, tuple[int, int]] = {}
+    for cell, rows in zip(*(each.tolist() for each in _sizes(2 * labels + keep)), strict=True):
+        label, inside = divmod(cell, 2)
+        size, left = found.get(label, (0, 0))
+        found[label] = size + rows, left + inside * rows
+    return found

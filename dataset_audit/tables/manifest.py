@@ -96,15 +96,16 @@ class Layout:
             table = table.rows(rows)
         elif len(rows) < len(part):
             table = ScoreTable(table.data.filter(pa.array(keep)), table.provenance)
-        kept = keep[rows]
-        places = np.full(len(rows), -1) if stratum is None else stratum[rows]
+        kept = keep[rows] if self.all_rows else np.ones(len(rows), bool)
         made = {name: table.typed(name) for name in COPIED if table.has(name)}
         made["keep"] = pa.array(kept)
         made["weight"] = pa.array(kept.astype(np.float32))
-        made["stratum"] = pa.array(places.astype(np.int32), mask=places < 0)
-        made["reason"] = pa.DictionaryArray.from_arrays(
-            pa.array(codes[rows].astype(np.int32)), list(self.words)
-        )
+        made["stratum"] = pa.nulls(len(rows), pa.int32())
+        if stratum is not None:
+            places = stratum[rows]
+            made["stratum"] = pa.array(places.astype(np.int32), mask=places < 0)
+        reason = codes[rows].astype(np.int32) if self.all_rows else np.zeros(len(rows), np.int32)
+        made["reason"] = pa.DictionaryArray.from_arrays(pa.array(reason), list(self.words))
         made |= {name: table.data[name] for name in self.scores if name not in made}
         return pa.table({name: made[name] for name in self.schema.names}).cast(self.schema)
 

@@ -75,12 +75,17 @@ class Appender:
 
 @contextmanager
 def appending(path: Path, schema: pa.Schema, metadata: Mapping[str, str]) -> Iterator[Appender]:
-    """Write a large table piece by piece; as `write`, but whole numbers that ascend are stored as differences.
+    """Write a large table piece by piece; as `write`, but in half of the seconds at ten million rows.
 
-    Compression is the fastest, and labels have a dictionary: of ten million rows these take half of the seconds.
+    Whole numbers that ascend are stored as differences, flags as bits, labels and strata have a dictionary;
+    compression is the fastest, and only what is searched by range has its range in the footer.
     """
     named = schema.with_metadata(_footer(metadata))
-    words = [field.name for field in schema if field.name in _DICTIONARY or field.name == "label"]
+    words = [name for name in schema.names if name in {*_DICTIONARY, "label", "stratum"}]
+    flags = [field.name for field in schema if pa.types.is_boolean(field.type)]
+    encoding = dict.fromkeys(flags, "PLAIN") | (
+        {"index": "DELTA_BINARY_PACKED"} if "index" in schema.names else {}
+    )
     with (
         pa.OSFile(os.fsencode(path), "wb") as sink,
         pq.ParquetWriter(
@@ -89,7 +94,8 @@ def appending(path: Path, schema: pa.Schema, metadata: Mapping[str, str]) -> Ite
             **_SETTINGS,
             compression_level=1,
             use_dictionary=words,
-            column_encoding={"index": "DELTA_BINARY_PACKED"} if "index" in schema.names else None,
+            column_encoding=encoding,
+            write_statistics=[name for name in schema.names if name not in {*_DICTIONARY, *flags, "weight"}],
         ) as writer,
     ):
         appender = Appender(writer)
