@@ -262,7 +262,8 @@ def labels_of(part: Part, kept: Kept) -> NDArray[np.int64]:
     def read() -> Words:
         return (part.table(["label"]).checked(part.source.path).integers("label") + 1).astype(np.uint32)
 
-    return kept.get((part.name, "label"), read).astype(np.int64) - 1
+    name = (part.name, "label", "class")  # a score may have either name
+    return kept.get(name, read).astype(np.int64) - 1
 
 
 def _sizes(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
