@@ -8,11 +8,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from dataset_audit.tables import files, parquet, sidecar
+from dataset_audit.tables import files, finished, parquet, sidecar
 from dataset_audit.tables.scores import Provenance
 
 _COUNTS: Final = pa.list_(pa.float32())
@@ -88,28 +86,8 @@ class EvaluationTable:
         return sha256(sink.getvalue()).hexdigest()
 
     def write(self, path: Path, *, document: Mapping[str, object]) -> files.Written:
-        """Write table and sidecar; see `files.publish`.
-
-        Raises:
-            EnvironmentProblem: They could not be written; what was there is intact.
-        """
-        footer = self.provenance.footer("evaluation")
-        return files.publish(
-            path,
-            lambda temp: parquet.write(temp, self.data, footer),
-            document,
-            beside=sidecar.sidecar_path(path),
-        )
-
-    def floats(self, name: str) -> NDArray[np.float64]:
-        """Return a numeric column, float64[N], NaN for null."""
-        found: NDArray[np.float64] = self.data[name].cast(pa.float64()).to_numpy(zero_copy_only=False)
-        return found
-
-    def strings(self, name: str) -> list[str | None]:
-        """Return a text column."""
-        found: list[str | None] = self.data[name].to_pylist()
-        return found
+        """Write table and sidecar; see `finished.write`."""
+        return finished.write(path, self.data, self.provenance.footer("evaluation"), document)
 
     @staticmethod
     def read(path: Path) -> EvaluationTable:

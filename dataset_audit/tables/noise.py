@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dataset_audit.tables import files, parquet, sidecar
+from dataset_audit.tables import files, finished
 from dataset_audit.tables.manifest import COPIED
 from dataset_audit.tables.scores import Provenance, ScoreTable
 
@@ -93,21 +93,12 @@ class NoiseTable:
         return int(self.data.num_rows)
 
     def write(self, path: Path, *, document: Mapping[str, object], by: tuple[str, ...]) -> files.Written:
-        """Write table and sidecar; see `files.publish`.
-
-        Raises:
-            EnvironmentProblem: They could not be written; what was there is intact.
-        """
+        """Write table and sidecar; see `finished.write`."""
         footer = self.provenance.footer("noise") | {
             "audit.by": json.dumps(list(by)),
             "audit.recommended": json.dumps({"by": "suspicion"}),
         }
-        return files.publish(
-            path,
-            lambda temp: parquet.write(temp, self.data, footer),
-            document,
-            beside=sidecar.sidecar_path(path),
-        )
+        return finished.write(path, self.data, footer, document)
 
 
 def _array(values: NDArray[np.generic], kind: pa.DataType) -> pa.Array:

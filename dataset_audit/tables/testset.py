@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 
-from dataset_audit.tables import files, parquet, sidecar
+from dataset_audit.tables import files, finished, parquet
 
 _KINDS = Mapping[str, tuple[pa.DataType, str]]
 
@@ -87,20 +86,10 @@ class TestsetTable:
         Raises:
             EnvironmentProblem: They could not be written; what was there is intact, or has no matching sidecar.
         """
-        footer = {
-            "audit.format": "testset",
-            "audit.version": "1",
-            "audit.package": sidecar.versions().get("dataset_audit", "unknown"),
-            "audit.config": sha256(sidecar.encode(self.config)).hexdigest(),
-        }
+        footer = finished.footer("testset", self.config)
         classes = classes_path(path)
         beside = {} if path.is_char_device() else self._write_classes(classes, footer)
-        return files.publish(
-            path,
-            lambda temp: parquet.write(temp, self.models, footer),
-            {**document, **beside},
-            beside=sidecar.sidecar_path(path),
-        )
+        return finished.write(path, self.models, footer, {**document, **beside})
 
     def _write_classes(self, path: Path, footer: Mapping[str, str]) -> dict[str, object]:
         own = {**footer, "audit.format": "testset_classes"}
@@ -111,19 +100,6 @@ class TestsetTable:
             beside=path,  # no sidecar of its own: that of the models states its hash
         )
         return {"classes": {"table": path.name, "sha256": written.sha256, "rows": self.classes.num_rows}}
-
-    @staticmethod
-    def read(path: Path) -> TestsetTable:
-        """Return tables of ours, their hashes compared with the sidecar first.
-
-        Raises:
-            UsageError: There is no such file.
-            DataError: One is damaged or unfinished.
-            MismatchError: It is another kind of table.
-        """
-        with files.steady(path):
-            sidecar.verify(path, "testset")
-            return TestsetTable(parquet.read(path), parquet.read(classes_path(path)), {})
 
 
 def standing_classes(table: Path, *, stated: str | None) -> bool:

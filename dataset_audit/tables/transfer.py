@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from dataset_audit.tables import files, parquet, sidecar
+from dataset_audit.tables import files, finished, parquet
 
 TRANSFER: Final[dict[str, tuple[pa.DataType, str]]] = {
     "train_source": (pa.string(), "set that was trained on"),
@@ -51,46 +48,9 @@ class TransferTable:
         return int(self.data.num_rows)
 
     def write(self, path: Path, *, document: Mapping[str, object]) -> files.Written:
-        """Write table and sidecar; see `files.publish`.
-
-        Raises:
-            EnvironmentProblem: They could not be written; what was there is intact.
-        """
+        """Write table and sidecar; see `finished.write`."""
         footer = {
-            "audit.format": "transfer",
-            "audit.version": "1",
-            "audit.package": sidecar.versions().get("dataset_audit", "unknown"),
+            **finished.footer("transfer", self.config),
             "audit.sources": json.dumps(list(self.sources), ensure_ascii=False),
-            "audit.config": sha256(sidecar.encode(self.config)).hexdigest(),
         }
-        return files.publish(
-            path,
-            lambda temp: parquet.write(temp, self.data, footer),
-            document,
-            beside=sidecar.sidecar_path(path),
-        )
-
-    def floats(self, name: str) -> NDArray[np.float64]:
-        """Return a numeric column, float64[N], NaN for null."""
-        found: NDArray[np.float64] = self.data[name].cast(pa.float64()).to_numpy(zero_copy_only=False)
-        return found
-
-    def strings(self, name: str) -> list[str | None]:
-        """Return a text column."""
-        found: list[str | None] = self.data[name].to_pylist()
-        return found
-
-    @staticmethod
-    def read(path: Path) -> TransferTable:
-        """Return a table of ours, its hash compared with the sidecar first.
-
-        Raises:
-            UsageError: There is no such file.
-            DataError: It is damaged or unfinished.
-            MismatchError: It is another kind of table.
-        """
-        with files.steady(path):
-            sidecar.verify(path, "transfer")
-            footer = parquet.metadata(path)
-            table = parquet.read(path)
-        return TransferTable(table, {}, tuple(json.loads(footer.get("audit.sources", "[]"))))
+        return finished.write(path, self.data, footer, document)

@@ -85,8 +85,8 @@ def audit(place: Path, out: Path, *, progress: Silent | None = None, **options: 
     return run(Config(**given), progress or Silent())
 
 
-def table(out: Path) -> EvaluationTable:
-    return EvaluationTable.read(out / "evaluation.parquet")
+def table(out: Path) -> dict[str, list[Any]]:
+    return EvaluationTable.read(out / "evaluation.parquet").data.to_pydict()
 
 
 def text(report: Report) -> str:
@@ -107,28 +107,28 @@ def test_every_arm_is_a_row_for_each_seed_trained_by_one_recipe(place: Path, tmp
         arms=("full", "random", "stratified", "easiest", "rs2"), curve=(0.5,), selective=0.25,
     )  # fmt: skip
     found = table(tmp_path)
-    assert found.data.column_names == list(EVALUATION)
-    rows = list(zip(found.strings("arm"), found.floats("keep_count"), found.floats("seed"), strict=True))
+    assert list(found) == list(EVALUATION)
+    rows = list(zip(found["arm"], found["keep_count"], found["seed"], strict=True))
     sized = ("hardest", "dual", "random", "stratified", "easiest", "rs2")
     wanted = {(arm, count, seed) for arm in sized for count in (36, 18) for seed in (1, 2)}
     wanted |= {(arm, N, seed) for arm in ("full", "curve", "selective") for seed in (1, 2)}
     assert set(rows) == wanted
     assert len(rows) == len(wanted)
     for name in ("recipe", "model", "budget", "batch_size", "lr", "weight_decay"):
-        assert len(set(found.data[name].to_pylist())) == 1, name
-    assert set(found.strings("status")) <= {"done", "untrained"}, "four steps"
-    by = dict(zip(found.strings("arm"), found.strings("by"), strict=True))
+        assert len(set(found[name])) == 1, name
+    assert set(found["status"]) <= {"done", "untrained"}, "four steps"
+    by = dict(zip(found["arm"], found["by"], strict=True))
     assert by["dual"] == "dual"
     assert by["hardest"] == by["easiest"] == "aum", "what twelve epochs recommend"
     assert by["random"] is None
-    steps = dict(zip(rows, found.floats("steps"), strict=True))
+    steps = dict(zip(rows, found["steps"], strict=True))
     assert steps["full", N, 1] == 2 * 2
     assert steps["curve", N, 1] == 2
     assert steps["hardest", 36, 1] == 2 * 1
     assert report.summary["seeds"] == 2
-    predicted = found.data["predicted"].to_pylist()
+    predicted = found["predicted"]
     labels = pictures(M, 1)[1]
-    assert found.floats("accuracy").tolist() == [float((np.array(one) == labels).mean()) for one in predicted]
+    assert found["accuracy"] == [float((np.array(one) == labels).mean()) for one in predicted]
     document = sidecar.read(tmp_path / "evaluation.parquet")
     assert document["summary"] == dict(report.summary)
     assert not list(tmp_path.glob(".*runs*"))
@@ -139,11 +139,11 @@ def test_a_budget_of_steps_gives_every_size_as_many_updates_as_the_full_set(
 ) -> None:
     audit(place, tmp_path, budget="steps", arms=("full", "random", "rs2"))
     found = table(tmp_path)
-    assert set(found.floats("steps")) == {4}
-    epochs = dict(zip(found.strings("arm"), found.floats("epochs"), strict=True))
+    assert set(found["steps"]) == {4}
+    epochs = dict(zip(found["arm"], found["epochs"], strict=True))
     assert epochs["full"] == 2
     assert epochs["random"] == 4
-    assert set(found.strings("budget")) == {"steps"}
+    assert set(found["budget"]) == {"steps"}
 
 
 class Stopped(Exception):
@@ -220,10 +220,10 @@ def test_a_run_of_scoring_for_every_seed_gives_every_seed_a_kept_set_of_its_own(
 ) -> None:
     audit(place, tmp_path, policies=("hardest", "ccs"))
     found = table(tmp_path)
-    arms, kept = found.strings("arm"), found.strings("rows_sha256")
+    arms, kept = found["arm"], found["rows_sha256"]
     hardest = [digest for arm, digest in zip(arms, kept, strict=True) if arm == "hardest"]
     assert len(set(hardest)) == 2
-    assert not any(found.data["fixed"].to_pylist())
+    assert not any(found["fixed"])
     scores = ScoreTable.read(place / "scores.parquet")
     for run_number, digest in enumerate(hardest):
         aum = scores.per_run("aum")[:, run_number]
@@ -231,7 +231,7 @@ def test_a_run_of_scoring_for_every_seed_gives_every_seed_a_kept_set_of_its_own(
         assert digest == __import__("hashlib").sha256(rows.tobytes()).hexdigest()
 
     three = audit(place, tmp_path, seeds=3, force=True)
-    fixed = dict(zip(table(tmp_path).strings("arm"), table(tmp_path).data["fixed"].to_pylist(), strict=True))
+    fixed = dict(zip(table(tmp_path)["arm"], table(tmp_path)["fixed"], strict=True))
     assert fixed == {"full": False, "hardest": True, "random": False}, "two runs do not do for three seeds"
     assert "the luck that the kept sets of all seeds share" in text(three)
 
@@ -242,7 +242,7 @@ def test_a_manifest_is_compared_with_subsets_of_its_size(place: Path, tmp_path: 
         arms=("full", "random", "stratified", "easiest"),
     )  # fmt: skip
     found = table(tmp_path)
-    assert set(found.strings("arm")) == {"full", "kept", "random", "stratified"}, "no scores, no easiest"
+    assert set(found["arm"]) == {"full", "kept", "random", "stratified"}, "no scores, no easiest"
     kept = [one for one in report.summary["against_random"] if one["arm"] == "kept"]  # type: ignore[union-attr]
     assert kept[0]["one_subset_for_all_seeds"] is True
     assert kept[0]["keep"] == 0.5
@@ -298,13 +298,13 @@ def test_the_same_settings_are_tried_for_every_arm_and_the_test_set_has_no_say(
     for out in (first, second):
         found = table(out)
         columns = ("arm", "keep_count", "lr", "batch_size", "weight_decay")
-        chosen.append(set(zip(*(found.data[name].to_pylist() for name in columns), strict=True)))
+        chosen.append(set(zip(*(found[name] for name in columns), strict=True)))
         knobs = {(arm, count): rest for arm, count, *rest in chosen[-1]}
         assert knobs["curve", N] == knobs["full", N], "one setting for one curve"
         assert len(knobs) == len(chosen[-1]), "one setting for all seeds of an arm"
-        assert (found.floats("seconds_tune")[np.array(found.strings("arm")) == "random"] > 0).all()
+        assert (np.array(found["seconds_tune"])[np.array(found["arm"]) == "random"] > 0).all()
     assert chosen[0] == chosen[1]
-    accuracies = [table(out).floats("accuracy").tolist() for out in (first, second)]
+    accuracies = [table(out)["accuracy"] for out in (first, second)]
     assert accuracies[0] != accuracies[1]
 
 
@@ -343,7 +343,7 @@ def test_labels_flipped_after_choosing_are_the_same_in_all_arms(place: Path, tmp
 def test_another_network_than_scored_is_said(place: Path, tmp_path: Path) -> None:
     report = audit(place, tmp_path, model="probe-net")
     assert "scored with small, trained probe-net" in text(report)
-    assert set(table(tmp_path).strings("model")) == {"probe-net"}
+    assert set(table(tmp_path)["model"]) == {"probe-net"}
 
 
 def test_quality_is_set_against_the_time_it_took(place: Path, tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ from dataset_audit.progress import Silent
 from dataset_audit.report import terminal
 from dataset_audit.report.document import Line, Report, Table
 from dataset_audit.report.machine import result
-from dataset_audit.tables import sidecar
-from dataset_audit.tables.testset import CLASSES, TESTSET, TestsetTable, classes_path
+from dataset_audit.tables import parquet, sidecar
+from dataset_audit.tables.testset import CLASSES, TESTSET, classes_path
 
 NAMES = ("cat", "dog", "owl")
 MERITS = {"weak": 0.55, "fair": 0.7, "good": 0.8, "strong": 0.88, "best": 0.93}
@@ -157,9 +157,9 @@ def test_a_worn_out_set_is_rarely_claimed_where_both_are_alike(tmp_path: Path) -
 
 def test_the_table_has_a_row_per_model_best_first(harder: tuple[Report, Path, dict[str, Any]]) -> None:
     report, path, told = harder
-    table = TestsetTable.read(path)
-    assert table.models.column_names == list(TESTSET)
-    rows = table.models.to_pylist()
+    table = parquet.read(path)
+    assert table.column_names == list(TESTSET)
+    rows = table.to_pylist()
     assert [row["model"] for row in rows] == sorted(MERITS, key=MERITS.__getitem__, reverse=True)
     with told["predictions_new"].open() as file:
         said = list(csv.DictReader(file))
@@ -179,7 +179,7 @@ def test_the_table_has_a_row_per_model_best_first(harder: tuple[Report, Path, di
 
 def test_classes_are_a_table_of_their_own(harder: tuple[Report, Path, dict[str, Any]]) -> None:
     _, path, _ = harder
-    table = TestsetTable.read(path).classes
+    table = parquet.read(classes_path(path))
     assert table.column_names == list(CLASSES)
     rows = table.to_pylist()
     assert len(rows) == 3 * 6
@@ -212,7 +212,7 @@ def test_the_ladder_takes_models_in_the_order_of_submission(
     found = harder[0].summary["ladder"]
     assert list(found) == list(MERITS)  # weakest first: each is real progress
     assert [rung["counted"] for rung in found.values()] == [True] * 5
-    rows = TestsetTable.read(harder[1]).models.to_pylist()
+    rows = parquet.read(harder[1]).to_pylist()
     assert all(row["ladder_counted"] for row in rows)
 
 
@@ -224,7 +224,7 @@ def test_charts_hold_the_figures_of_the_table(harder: tuple[Report, Path, dict[s
         f"testset_{name}.{ending}" for name in names for ending in ("csv", "png", "svg")
     ]
     drawn = list(csv.DictReader((folder / "testset_accuracy.csv").read_text().splitlines()))
-    rows = TestsetTable.read(path).models.to_pylist()
+    rows = parquet.read(path).to_pylist()
     for each, row in zip(drawn, rows, strict=True):
         assert each["label"] == row["model"]
         assert float(each["y"]) == row["accuracy_new"]
@@ -452,7 +452,7 @@ def test_the_same_images_recoded_are_recognised_and_compared_in_pairs(
     report, _, out = trained
     assert report.summary["paired"] is True
     assert "the same images" in report.title
-    rows = TestsetTable.read(out / "testset.parquet").models.to_pylist()
+    rows = parquet.read(out / "testset.parquet").to_pylist()
     assert {row["interval"] for row in rows} == {"paired"}
     assert all(row["p"] is not None for row in rows)
 
@@ -595,7 +595,7 @@ def test_a_class_that_one_set_lacks_is_warned_about(tmp_path: Path, told: dict[s
     write_csv(Path(told["new"]), {"label": [0, 1] * 15})
     report, progress = compare(tmp_path, **told)
     assert ("W-class-missing", "new.csv has no image of 2: no gap there") in progress.warnings
-    rows = TestsetTable.read(tmp_path / "testset.parquet").classes.to_pylist()
+    rows = parquet.read(classes_path(tmp_path / "testset.parquet")).to_pylist()
     gone = [row for row in rows if row["class_name"] == "2"]
     assert all(row["gap"] is None and row["accuracy_new"] is None for row in gone)
     assert report.summary["gap_balanced"]["value"] is not None

@@ -19,8 +19,8 @@ from dataset_audit.progress import Silent
 from dataset_audit.report import terminal
 from dataset_audit.report.document import Line, Report, Table
 from dataset_audit.report.machine import result
-from dataset_audit.tables import sidecar
-from dataset_audit.tables.transfer import TRANSFER, TransferTable
+from dataset_audit.tables import parquet, sidecar
+from dataset_audit.tables.transfer import TRANSFER
 
 SIZE = 24
 DRAWN = {"bar": 0, "post": 1, "slope": 2}  # what is drawn under which name
@@ -110,10 +110,10 @@ def test_sets_drawn_alike_transfer_and_the_turned_one_does_not(planted: tuple[Re
 
 def test_the_table_has_a_row_per_class_pair_draw_and_size(planted: tuple[Report, Path]) -> None:
     report, path = planted
-    table = TransferTable.read(path)
-    assert table.data.column_names == list(TRANSFER)
-    assert len(table) == report.outputs[0].rows
-    rows = table.data.to_pylist()
+    table = parquet.read(path)
+    assert table.column_names == list(TRANSFER)
+    assert table.num_rows == report.outputs[0].rows
+    rows = table.to_pylist()
     ap = [row for row in rows if row["metric"] == "ap" and row["negatives"] == "own"]
     full = [row for row in ap if row["low"] is not None]
     assert len(full) == 3 * 3 * 3 * 3  # classes, sets, sets, draws

@@ -88,12 +88,12 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     back = EvaluationTable.read(path)
     assert back.data.to_pylist() == table.data.to_pylist()
     assert len(back) == 2
-    assert back.strings("arm") == ["hardest", "random"]
-    assert back.strings("by") == ["aum", None]
-    assert back.floats("accuracy").tolist() == [2 / 3, 2 / 3]
-    assert np.isnan(back.floats("wrong_labels")).all()
-    assert back.floats("seed").tolist() == [1, 2]
-    assert back.floats("fixed").tolist() == [1, 0]
+    assert back.data["arm"].to_pylist() == ["hardest", "random"]
+    assert back.data["by"].to_pylist() == ["aum", None]
+    assert back.data["accuracy"].to_pylist() == [2 / 3, 2 / 3]
+    assert back.data["wrong_labels"].to_pylist() == [None, None]
+    assert back.data["seed"].to_pylist() == [1, 2]
+    assert back.data["fixed"].to_pylist() == [1, 0]
     assert back.provenance.class_names == ("=cat", "do\ng")
     assert back.provenance.seeds == (1, 2)
     assert back.provenance.opened == {"split": "train"}
@@ -135,7 +135,7 @@ def test_no_trainings_are_an_empty_table(tmp_path: Path) -> None:
     written(table, tmp_path / "e.parquet")
     back = EvaluationTable.read(tmp_path / "e.parquet")
     assert len(back) == 0
-    assert back.floats("accuracy").tolist() == []
+    assert back.data["accuracy"].to_pylist() == []
 
 
 def test_bad_files_are_named(tmp_path: Path) -> None:
