@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic, perf_counter, sleep
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dataset_audit.errors import EnvironmentProblem
 from dataset_audit.progress import Progress
 from dataset_audit.scores.recorder import Recorder
 from dataset_audit.scores.shared import SharedRecorder
-from dataset_audit.tables.scores import read_shard, write_shard
+from dataset_audit.tables import unfinished
 from dataset_audit.train import checkpoint
 from dataset_audit.train.fit import History, State, Task, fit, predict, start
 from dataset_audit.train.recipes import Recipe
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     from dataset_audit.train.networks import Network
 
 SPARING = 15.0  # seconds between checkpoints on a GPU, where writing one takes as long as an epoch
-UNSEEN = 90.0  # seconds that a network file system may take to show a file of another machine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +31,8 @@ class Settings:
     """What a scoring run records and how it protects itself.
 
     Attributes:
-        folder: Holds checkpoints of the run under way and one shard per finished run.
-        digest: Of the whole configuration; shards and checkpoints of another one are never used.
+        folder: Holds checkpoints of the run under way and what each finished one came to.
+        digest: Of the whole configuration; runs and checkpoints of another one are never used.
         checkpoint_every: Epochs between checkpoints; on a GPU none is written within 15 s of the last.
         el2n_epochs: After which epochs (1-based) to score EL2N in eval mode.
         tdds: (T, J) of TDDS, or None.
@@ -75,7 +72,7 @@ def run(
 
     Raises:
         DataError: The loss diverged, or every checkpoint is damaged.
-        EnvironmentProblem: A checkpoint or shard could not be written.
+        EnvironmentProblem: A checkpoint or the finished run could not be written.
     """
     name, world = f"seed-{task.seed}", task.world
     done = world.once(lambda: finished(settings, task.seed))
@@ -106,9 +103,8 @@ def run(
     fit(task, recipe, state, observe=recorder.update, after_epoch=after_epoch, progress=progress)
     columns = recorder.columns()
     if world.first:
-        history = json.dumps({"loss": state.history.loss, "accuracy": state.history.accuracy})
-        facts = {"audit.config": settings.digest, "audit.history": history}
-        write_shard(_shard(settings, task.seed), columns, facts)
+        history = {"loss": state.history.loss, "accuracy": state.history.accuracy}
+        unfinished.keep(kept_at(settings, task.seed), columns, history, digest=settings.digest)
         checkpoint.discard(settings.folder, name)
     return Run(task.seed, columns, state.history, epochs_trained=recipe.epochs - already)
 
@@ -117,33 +113,18 @@ def finished(settings: Settings, seed: int) -> Run | None:
     """Return a run that an earlier call finished, None if there is none of the same configuration.
 
     Raises:
-        DataError: Its shard is damaged.
+        DataError: What it came to is damaged.
     """
-    shard = _shard(settings, seed)
-    if not shard.exists():
+    kept = unfinished.kept(kept_at(settings, seed), digest=settings.digest)
+    if kept is None:
         return None
-    columns, facts = read_shard(shard)
-    if facts.get("audit.config") != settings.digest:
-        return None
-    return Run(seed, columns, _history(facts["audit.history"]), epochs_trained=0)
+    columns, history = kept
+    return Run(seed, columns, History(history["loss"], history["accuracy"]), epochs_trained=0)
 
 
-def awaited(settings: Settings, seed: int) -> Run:
-    """Return a run that another process finished, as soon as its shard is seen here.
-
-    Raises:
-        EnvironmentProblem: It is not: the processes have no folder in common.
-    """
-    until = monotonic() + UNSEEN
-    while (found := finished(settings, seed)) is None:
-        if monotonic() > until:
-            raise EnvironmentProblem(
-                "What another process finished is not seen by the first one.",
-                where=str(_shard(settings, seed)),
-                do="--checkpoint-dir on a disk that all machines share",
-            )
-        sleep(0.2)
-    return found
+def kept_at(settings: Settings, seed: int) -> Path:
+    """Return where a finished run lies until the table is written."""
+    return settings.folder / f"seed-{seed}.parquet"
 
 
 class _Saving:
@@ -162,10 +143,6 @@ class _Saving:
             return False
         self._last = monotonic()
         return True
-
-
-def _shard(settings: Settings, seed: int) -> Path:
-    return settings.folder / f"seed-{seed}.parquet"
 
 
 def _recorder(task: Task, settings: Settings) -> Recorder | SharedRecorder:
@@ -201,11 +178,6 @@ def _resume(
             "W-processes",
             f"begun by {packed.get('processes', 1)} processes, resumed by {world.size}: last digits may differ",
         )
-
-
-def _history(text: str) -> History:
-    stored = json.loads(text)
-    return History(stored["loss"], stored["accuracy"])
 
 
 @dataclass(frozen=True)

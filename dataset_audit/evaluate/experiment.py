@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from dataset_audit.errors import DataError
 from dataset_audit.evaluate.arms import Job
 from dataset_audit.progress import Progress
 from dataset_audit.runs import Settings, forget, learn
-from dataset_audit.tables.scores import read_shard, write_shard
+from dataset_audit.tables import unfinished
 from dataset_audit.train.batches import Images, batch_lengths
 from dataset_audit.train.fit import Course, State, Task, predict
 from dataset_audit.train.recipes import Recipe
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from dataset_audit.train.networks import Network
 
 Budget = Literal["epochs", "steps"]
+_FACTS = ("seconds", "steps", "presentations", "train_accuracy", "learned")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -100,10 +100,10 @@ def presentations(bench: Bench, job: Job) -> int:
 
 
 def outcome(bench: Bench, job: Job, settings: Settings, progress: Progress) -> tuple[Outcome, int]:
-    """Return what a training came to, and the epochs trained just now; a finished one is read from its shard.
+    """Return what a training came to, and the epochs trained just now; a finished one is read.
 
     Raises:
-        DataError: The loss diverged and this is no trial, or a shard is damaged.
+        DataError: The loss diverged and this is no trial, or what was kept is damaged.
         EnvironmentProblem: Something could not be written.
     """
     known = finished(job, settings)
@@ -117,18 +117,18 @@ def outcome(bench: Bench, job: Job, settings: Settings, progress: Progress) -> t
             raise
         progress.note(f"{job.name} diverged: {error.what}")
         found, epochs = _diverged(bench, job, perf_counter() - began), 0
-    facts = {name: getattr(found, name) for name in _FACTS}
-    write_shard(
-        shard(job, settings),
+    unfinished.keep(
+        kept_at(job, settings),
         {"predicted": found.predicted, "confidence": found.confidence, "loss": found.loss},
-        {"audit.config": settings.digest, "audit.outcome": json.dumps(facts)},
+        {name: getattr(found, name) for name in _FACTS},
+        digest=settings.digest,
     )
     forget(settings, job.name)
     return found, epochs
 
 
-def shard(job: Job, settings: Settings) -> Path:
-    """Return where the outcome of a finished training lies."""
+def kept_at(job: Job, settings: Settings) -> Path:
+    """Return where the outcome of a finished training lies until the table is written."""
     return settings.folder / f"{job.name}.parquet"
 
 
@@ -136,15 +136,18 @@ def finished(job: Job, settings: Settings) -> Outcome | None:
     """Return what a training of the same configuration came to that was finished before; None if there is none.
 
     Raises:
-        DataError: Its shard is damaged.
+        DataError: It is damaged.
     """
-    path = shard(job, settings)
-    if not path.exists():
+    kept = unfinished.kept(kept_at(job, settings), digest=settings.digest)
+    if kept is None:
         return None
-    columns, facts = read_shard(path)
-    if facts.get("audit.config") != settings.digest:
-        return None
-    return _read(columns, json.loads(facts["audit.outcome"]))
+    columns, facts = kept
+    return Outcome(
+        predicted=columns["predicted"].astype(np.int64),
+        confidence=columns["confidence"].astype(np.float32),
+        loss=columns["loss"].astype(np.float32),
+        **{name: facts[name] for name in _FACTS},
+    )
 
 
 def _diverged(bench: Bench, job: Job, seconds: float) -> Outcome:
@@ -159,18 +162,6 @@ def _diverged(bench: Bench, job: Job, seconds: float) -> Outcome:
         presentations=presentations(bench, job),
         train_accuracy=0.0,
         learned=False,
-    )
-
-
-_FACTS = ("seconds", "steps", "presentations", "train_accuracy", "learned")
-
-
-def _read(columns: Mapping[str, NDArray[np.generic]], facts: Mapping[str, Any]) -> Outcome:
-    return Outcome(
-        predicted=columns["predicted"].astype(np.int64),
-        confidence=columns["confidence"].astype(np.float32),
-        loss=columns["loss"].astype(np.float32),
-        **{name: facts[name] for name in _FACTS},
     )
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from dataset_audit.errors import DataError, EnvironmentProblem, MismatchError, UsageError
+from dataset_audit.errors import DataError, MismatchError, UsageError
 from dataset_audit.tables import files, parquet, sidecar
 
-NOTE = "config.json"  # in a folder of unfinished work: whose it is
 Standing = Literal["absent", "finished", "replaceable"]
 
 
@@ -95,47 +92,6 @@ def _foreign(path: Path) -> UsageError:
     return UsageError(
         f"{path} exists and belongs to something else; it is never overwritten.", do="--out with another name"
     )
-
-
-def bind(folder: Path, identity: Mapping[str, object], *, force: bool) -> None:
-    """Make ``folder`` the place for unfinished work of this configuration; keep what it already holds of the same.
-
-    Raises:
-        MismatchError: It holds unfinished work of another configuration and ``force`` was not given.
-    """
-    note = folder / NOTE
-    if note.exists():
-        different = differences(_bound(folder), identity)
-        if different and not force:
-            raise MismatchError(
-                f"{folder} holds an unfinished run of another configuration: {'; '.join(different)}.",
-                do="--out with another name, or --force to drop it",
-            )
-        if not different and not force:
-            return
-        shutil.rmtree(folder)
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise EnvironmentProblem(
-            f"{folder} cannot be made: {error.strerror}.", do="--checkpoint-dir elsewhere"
-        ) from error
-    files.write_bytes(note, sidecar.encode(dict(identity)))
-
-
-def release(folder: Path, identity: Mapping[str, object]) -> None:
-    """Remove ``folder`` once its table is finished; what is bound to another configuration stays."""
-    stored = _bound(folder)
-    if stored is not None and not differences(stored, identity):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _bound(folder: Path) -> object:
-    """Return the configuration a folder is bound to, None where it is bound to none."""
-    try:
-        return json.loads((folder / NOTE).read_bytes())
-    except (OSError, ValueError):
-        return None
 
 
 def differences(stored: object, wanted: Mapping[str, object]) -> list[str]:

@@ -629,26 +629,3 @@ def _cast(table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
         return column if column.type.equals(kind) else column.cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(f"Column {name} is {column.type}, which cannot be read as {kind}.") from error
-
-
-def write_shard(path: Path, columns: Mapping[str, NDArray[np.generic]], metadata: Mapping[str, str]) -> None:
-    """Write one finished run: plain arrays of equal length under their names; NaN stays NaN.
-
-    Raises:
-        EnvironmentProblem: It could not be written.
-    """
-    table = pa.table({name: pa.array(values) for name, values in columns.items()})
-    files.publish(path, lambda temp: parquet.write(temp, table, metadata), None, beside=path)
-
-
-def read_shard(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]]:
-    """Return what `write_shard` was given.
-
-    Raises:
-        DataError: Its bytes are damaged.
-    """
-    table = parquet.read(path)
-    arrays = {
-        name: table[name].combine_chunks().to_numpy(zero_copy_only=False) for name in table.column_names
-    }
-    return arrays, parquet.metadata(path)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dataset_audit.errors import AuditError, DataError, MismatchError, UsageError
+from dataset_audit.errors import DataError, MismatchError, UsageError
 from dataset_audit.tables import files, outputs, parquet, sidecar
 
 WANTED = {"keep": "0.5", "seed": 1, "by": ["aum"], "nested": {"x": 1, "y": 2}}
@@ -153,31 +153,6 @@ def test_differences_see_through_nesting_tuples_and_what_is_no_configuration() -
     assert outputs.differences(None, {"a": 1}) == ["a: none -> 1"]
     assert outputs.differences({"a": {"b": 1}}, {"a": {"b": 2}}) == ["a.b: 1 -> 2"]
     assert outputs.differences({"a": 1}, {}) == ["a: 1 -> none"]
-
-
-def test_unfinished_work_is_bound_to_one_configuration(tmp_path: Path) -> None:
-    folder = tmp_path / "runs"
-    outputs.bind(folder, WANTED, force=False)
-    (folder / "run-1").write_bytes(b"kept")
-    outputs.bind(folder, WANTED, force=False)
-    assert (folder / "run-1").exists()
-    other = WANTED | {"seed": 2}
-    with pytest.raises(MismatchError, match="seed: 1 -> 2"):
-        outputs.bind(folder, other, force=False)
-    outputs.release(folder, other)
-    assert (folder / "run-1").exists()
-    outputs.bind(folder, other, force=True)
-    assert not (folder / "run-1").exists()
-    outputs.release(folder, other)
-    assert not folder.exists()
-
-
-def test_a_note_that_cannot_be_read_is_another_configuration(tmp_path: Path) -> None:
-    outputs.bind(tmp_path / "runs", WANTED, force=False)
-    (tmp_path / "runs" / outputs.NOTE).write_bytes(b"{")
-    with pytest.raises(AuditError) as raised:
-        outputs.bind(tmp_path / "runs", WANTED, force=False)
-    assert raised.value.exit_code == 2
 
 
 def test_a_digest_depends_on_content_alone() -> None:

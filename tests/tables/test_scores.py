@@ -14,7 +14,7 @@ import pytest
 
 from dataset_audit.errors import AuditError, DataError, MismatchError, UsageError
 from dataset_audit.tables import parquet, sidecar
-from dataset_audit.tables.scores import COLUMNS, TYPES, Provenance, ScoreTable, read_shard, write_shard
+from dataset_audit.tables.scores import COLUMNS, TYPES, Provenance, ScoreTable
 
 ORIGIN = Provenance(
     spec="drawn", fingerprint="f" * 64, n=4, class_names=("cat", "dog"), config={"a": 1}, seeds=(1, 2),
@@ -420,20 +420,6 @@ def test_a_sidecar_has_sorted_keys_no_environment_and_no_absolute_path(tmp_path:
     assert text.endswith("}\n")
     assert list(json.loads(text)) == sorted(json.loads(text))
     assert str(tmp_path) not in text
-
-
-def test_shards_give_back_their_arrays(tmp_path: Path) -> None:
-    data = {
-        "a": np.array([1, -1], np.int32),
-        "b": np.array([1.5, np.nan], np.float32),
-        "c": np.array([True, False]),
-    }
-    write_shard(tmp_path / "r.parquet", data, {"k": "v"})
-    back, facts = read_shard(tmp_path / "r.parquet")
-    assert facts["k"] == "v"
-    for name, values in data.items():
-        assert back[name].dtype == values.dtype
-        assert np.array_equal(back[name], values, equal_nan=values.dtype.kind == "f")
 
 
 def test_columns_of_different_length_are_refused() -> None:

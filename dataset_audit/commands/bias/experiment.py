@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +22,7 @@ from dataset_audit.bias.measure import Outcome, Trial, outcome, try_probe
 from dataset_audit.probes.classify import Fold, boosted
 from dataset_audit.probes.registry import PROBES
 from dataset_audit.progress import Progress
-from dataset_audit.tables.scores import read_shard, write_shard
+from dataset_audit.tables import unfinished
 from dataset_audit.train.distributed import ALONE, World, awaited
 
 if TYPE_CHECKING:
@@ -69,13 +68,10 @@ class Store:
 
     def load(self, trial: str, probe: str) -> Outcome | None:
         """Return a finished fit of the trial of that name, None if there is none."""
-        path = self._path((trial, probe))
-        if not path.exists():
+        kept = unfinished.kept(self._path((trial, probe)), digest=self.digest)
+        if kept is None:
             return None
-        columns, facts = read_shard(path)
-        if facts.get("audit.config") != self.digest:
-            return None
-        told = json.loads(facts["audit.fit"])
+        columns, told = kept
         return Outcome(
             trial=trial,
             probe=probe,
@@ -84,7 +80,7 @@ class Store:
             clusters=columns["clusters"].astype(np.int64),
             fold=columns["fold"].astype(np.int64),
             trained=told["trained"],
-            probability=np.stack([columns[f"p{k}"] for k in range(told["classes"])], 1).astype(np.float64),
+            probability=_joined(columns, told["classes"]),
             validation=told["validation"],
             seconds=told["seconds"],
         )
@@ -97,37 +93,42 @@ class Store:
             "clusters": found.clusters,
             "fold": found.fold,
         }
-        columns |= {f"p{k}": np.ascontiguousarray(found.probability[:, k]) for k in range(found.classes)}
         told = {
             "trained": found.trained,
             "classes": found.classes,
             "validation": found.validation,
             "seconds": found.seconds,
         }
-        facts = {"audit.config": self.digest, "audit.fit": json.dumps(told)}
-        write_shard(self._path((found.trial, found.probe)), columns, facts)
+        path = self._path((found.trial, found.probe))
+        unfinished.keep(path, columns | _apart(found.probability), told, digest=self.digest)
 
     def said(self, trial: Trial, number: int) -> Said | None:
         """Return what the network of one fold said, None if it is not trained."""
-        path = self._path((trial.name, "network", str(number)))
-        if not path.exists():
+        kept = unfinished.kept(self._path((trial.name, "network", str(number))), digest=self.digest)
+        if kept is None:
             return None
-        columns, facts = read_shard(path)
-        if facts.get("audit.config") != self.digest:
-            return None
-        told = json.loads(facts["audit.fit"])
-        probability = np.stack([columns[f"p{k}"] for k in range(told["classes"])], 1).astype(np.float64)
-        return Said(probability, told["validation"], told["seconds"])
+        columns, told = kept
+        return Said(_joined(columns, told["classes"]), told["validation"], told["seconds"])
 
     def keep(self, trial: Trial, number: int, said: Said) -> None:
         """Keep what the network of one fold said."""
-        classes = said.probability.shape[1]
-        columns: dict[str, NDArray[np.generic]] = {
-            f"p{k}": np.ascontiguousarray(said.probability[:, k]) for k in range(classes)
+        told = {
+            "classes": said.probability.shape[1],
+            "validation": said.validation,
+            "seconds": said.seconds,
         }
-        told = {"classes": classes, "validation": said.validation, "seconds": said.seconds}
-        facts = {"audit.config": self.digest, "audit.fit": json.dumps(told)}
-        write_shard(self._path((trial.name, "network", str(number))), columns, facts)
+        path = self._path((trial.name, "network", str(number)))
+        unfinished.keep(path, _apart(said.probability), told, digest=self.digest)
+
+
+def _apart(probability: NDArray[np.float64]) -> dict[str, NDArray[np.generic]]:
+    """Return float64[T, K] as K columns."""
+    return {f"p{k}": np.ascontiguousarray(column) for k, column in enumerate(probability.T)}
+
+
+def _joined(columns: Mapping[str, NDArray[np.generic]], classes: int) -> NDArray[np.float64]:
+    """Return float64[T, K] of its K columns."""
+    return np.stack([columns[f"p{k}"] for k in range(classes)], 1).astype(np.float64)
 
 
 def trials(bench: Bench, *, controls: bool, match_classes: bool) -> list[Trial]:
@@ -200,7 +201,7 @@ class Lab:
             key = (trial.name, probe)
             found[key] = mine[key] if key in mine else self._stored(*key)
         for trial in networks:
-            found[trial.name, "network"] = self._joined(trial)
+            found[trial.name, "network"] = self._whole(trial)
         return found
 
     def ablated(self, trial: Trial, seed: int) -> dict[Key, Outcome]:
@@ -272,7 +273,7 @@ class Lab:
         said = Said(learned.probability, learned.validation, perf_counter() - began)
         self.store.keep(trial, number, said)
 
-    def _joined(self, trial: Trial) -> Outcome:
+    def _whole(self, trial: Trial) -> Outcome:
         """Return what the networks of all folds of a trial said, and keep it as one."""
         said = [
             awaited(partial(self.store.said, trial, number), self.store.folder)

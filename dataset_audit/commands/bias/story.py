@@ -30,7 +30,7 @@ from dataset_audit.probes.registry import PROBES
 from dataset_audit.progress import Progress
 from dataset_audit.report import charts as drawing
 from dataset_audit.report.document import Note, Output, Report
-from dataset_audit.tables import files, outputs, sidecar
+from dataset_audit.tables import files, outputs, sidecar, unfinished
 from dataset_audit.tables.scores import Origin, Provenance, ScoreTable
 from dataset_audit.train.distributed import World, world
 from dataset_audit.train.ranks import on_this_machine
@@ -176,7 +176,7 @@ def _plan(config: Config, stock: Stock, prepared: _Prepared) -> list[str]:
 
 
 def _folder(config: Config) -> Path:
-    return (config.checkpoint_dir or config.out.parent) / f".{config.out.name}.runs"
+    return unfinished.folder_of(config.out, config.checkpoint_dir)
 
 
 def _audit(job: _Job, stock: Stock) -> Report:
@@ -192,14 +192,14 @@ def _audit(job: _Job, stock: Stock) -> Report:
     files.check_writable(config.out, need_bytes=len(stock) * BYTES_PER_ROW)
     standing = peers.once(lambda: outputs.standing(config.out, "bias", identity, force=config.force))
     if standing == "finished":
-        peers.once(lambda: outputs.release(_folder(config), identity))
+        peers.once(lambda: unfinished.release(_folder(config), identity))
         return Report(
             "bias",
             f"{config.out} is up to date",
             items=(Note("nothing to do: the finished table has these sources and options"),),
             summary={"nothing_to_do": True},
         )
-    peers.once(lambda: outputs.bind(_folder(config), identity, force=config.force))
+    peers.once(lambda: unfinished.bind(_folder(config), identity, force=config.force))
     with job.phases.timed("decode and look"):
         common = replace(setting(stock, config.seed), network=config.image_size)
         seen = peers.once(
@@ -220,7 +220,7 @@ def _audit(job: _Job, stock: Stock) -> Report:
     if told is None:
         return Report("bias", "done by the first process")
     report = _write(job, stock, rows, bench, told, identity)
-    outputs.release(_folder(config), identity)
+    unfinished.release(_folder(config), identity)
     return report
 
 

@@ -26,7 +26,7 @@ from dataset_audit.evaluate.arms import Job
 from dataset_audit.progress import Progress
 from dataset_audit.report import charts as drawing
 from dataset_audit.report.document import Line, Note, Output, Report
-from dataset_audit.tables import files, outputs, sidecar
+from dataset_audit.tables import files, outputs, sidecar, unfinished
 from dataset_audit.tables.evaluation import EvaluationTable
 from dataset_audit.tables.scores import Provenance
 
@@ -74,7 +74,7 @@ def run(config: Config, progress: Progress) -> Report:
         subsets = Subsets(config, tables, data, resolved, progress)
         planned = jobs(config, data, resolved, subsets)
         asked = identity(config, data, resolved, planned)
-        folder = (config.checkpoint_dir or config.out.parent) / f".{config.out.name}.runs"
+        folder = unfinished.folder_of(config.out, config.checkpoint_dir)
         world.agree(outputs.digest(asked))
         standing = world.once(lambda: outputs.standing(config.out, "evaluation", asked, force=config.force))
         bench = _bench(config, data, resolved)
@@ -82,12 +82,12 @@ def run(config: Config, progress: Progress) -> Report:
         if config.dry_run:
             return Report("evaluate", f"plan for {dataset.spec}", summary={"plan": asked})
         if standing == "finished":
-            world.once(lambda: outputs.release(folder, asked))
+            world.once(lambda: unfinished.release(folder, asked))
             if not world.first:
                 return Report("evaluate", "done by the first process")
             return _again(config, (tables, data, resolved), planned)
         files.check_writable(config.out, need_bytes=len(planned) * BYTES_PER_TRAINING)
-        world.once(lambda: outputs.bind(folder, asked, force=config.force))
+        world.once(lambda: unfinished.bind(folder, asked, force=config.force))
         began = monotonic()
         work = _Work(config, data, bench, _settings(config, asked, folder), progress)
         done = work.all(planned)
@@ -100,7 +100,7 @@ def run(config: Config, progress: Progress) -> Report:
             asked,
             (subsets.by, work.trained_epochs, monotonic() - began),
         )
-        outputs.release(folder, asked)
+        unfinished.release(folder, asked)
     return report
 
 
@@ -240,7 +240,7 @@ class _Work:
 
     def _train(self, task: str, planned: Sequence[Job], bench: Bench) -> list[Outcome]:
         """Return the outcome of every job, on every process."""
-        from dataset_audit.evaluate.experiment import finished, outcome, presentations, shard  # noqa: PLC0415
+        from dataset_audit.evaluate.experiment import finished, kept_at, outcome, presentations  # noqa: PLC0415
         from dataset_audit.train.distributed import awaited  # noqa: PLC0415
 
         world, works = self._world, [presentations(bench, job) for job in planned]
@@ -261,7 +261,7 @@ class _Work:
         found = []
         for number, job in enumerate(planned):
             one = mine.get(number) or awaited(
-                partial(finished, job, self._settings), shard(job, self._settings)
+                partial(finished, job, self._settings), kept_at(job, self._settings)
             )
             if not one.learned and not job.trial:
                 self._progress.warn("W-untrained", f"{job.name} learned nothing; try a lower --lr")

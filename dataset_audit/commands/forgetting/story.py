@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from dataset_audit.commands.forgetting.said import charts, class_table, lines
 from dataset_audit.progress import Progress
 from dataset_audit.report import charts as drawing
 from dataset_audit.report.document import Note, Output, Report
-from dataset_audit.tables import files, outputs, sidecar
+from dataset_audit.tables import files, outputs, sidecar, unfinished
 from dataset_audit.tables.scores import Provenance, ScoreTable
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def run(config: Config, progress: Progress) -> Report:
         world.agree(outputs.digest(resolved.identity))
         height, width = opened.images.size
         machine.suit_threads(resolved.recipe.batch_size * height * width)
-        folder = (config.checkpoint_dir or config.out.parent) / f".{config.out.name}.runs"
+        folder = unfinished.folder_of(config.out, config.checkpoint_dir)
         standing = world.once(
             lambda: outputs.standing(config.out, "scores", resolved.identity, force=config.force)
         )
@@ -68,7 +69,7 @@ def run(config: Config, progress: Progress) -> Report:
             return Report("forgetting", f"plan for {config.spec}", summary={"plan": resolved.identity})
         if standing == "finished":
             world.once(
-                lambda: outputs.release(folder, resolved.identity)
+                lambda: unfinished.release(folder, resolved.identity)
             )  # killed after its table was written
             return Report(
                 "forgetting",
@@ -76,13 +77,13 @@ def run(config: Config, progress: Progress) -> Report:
                 items=(Note("nothing to do: the finished table has this configuration and data set"),),
                 summary={"nothing_to_do": True},
             )
-        world.once(lambda: outputs.bind(folder, resolved.identity, force=config.force))
+        world.once(lambda: unfinished.bind(folder, resolved.identity, force=config.force))
         began = monotonic()
         runs = _train(config, opened, resolved, folder, progress)
         if not world.first:
             return Report("forgetting", "done by the first process")
         report = _write(config, opened, resolved, runs, seconds=monotonic() - began)
-        outputs.release(folder, resolved.identity)
+        unfinished.release(folder, resolved.identity)
     return report
 
 
@@ -142,7 +143,8 @@ def _train(config: Config, opened: Opened, resolved: Resolved, folder: Path, pro
     """Train every seed: all processes share the examples of each, or, with as many seeds as processes, the seeds."""
     import torch  # noqa: PLC0415
 
-    from dataset_audit.runs import Settings, awaited, run  # noqa: PLC0415
+    from dataset_audit.runs import Settings, finished, kept_at, run  # noqa: PLC0415
+    from dataset_audit.train.distributed import awaited  # noqa: PLC0415
     from dataset_audit.train.fit import Task  # noqa: PLC0415
     from dataset_audit.train.hold import statistics  # noqa: PLC0415
     from dataset_audit.train.models import build  # noqa: PLC0415
@@ -188,7 +190,9 @@ def _train(config: Config, opened: Opened, resolved: Resolved, folder: Path, pro
     trained = dealing.collected({number: one.epochs_trained for number, one in runs.items()})
     for number, epochs in (pair for part in trained or [] for pair in part.items()):
         if number not in runs:
-            runs[number] = replace(awaited(settings, resolved.seeds[number]), epochs_trained=epochs)
+            seed = resolved.seeds[number]
+            done = awaited(partial(finished, settings, seed), kept_at(settings, seed))
+            runs[number] = replace(done, epochs_trained=epochs)
     for number, one in sorted(runs.items()):
         if not one.history.trained(classes):
             progress.warn(

@@ -19,7 +19,7 @@ from dataset_audit.errors import AuditError, GateFailed, UsageError
 from dataset_audit.progress import Progress
 from dataset_audit.report import charts as drawing
 from dataset_audit.report.document import Note, Output, Report
-from dataset_audit.tables import files, outputs, sidecar
+from dataset_audit.tables import files, outputs, sidecar, unfinished
 from dataset_audit.tables.noise import NoiseTable
 from dataset_audit.tables.scores import Provenance
 
@@ -46,24 +46,24 @@ def run(config: Config, progress: Progress) -> Report:
     identity = _identity(config, gathered)
     if course is not None:
         identity["threshold_samples"] = course.identity(config.percentile)
-    folder = (config.checkpoint_dir or config.out.parent) / f".{config.out.name}.runs"
+    folder = unfinished.folder_of(config.out, config.checkpoint_dir)
     progress.plan(_plan(config, gathered, course, folder))
     if config.dry_run:
         return Report("noise", f"plan for {config.scores}", summary={"plan": identity})
     with files.locked(config.out):
         files.sweep(config.out, sidecar.sidecar_path(config.out))
         if outputs.standing(config.out, "noise", identity, force=config.force) == "finished":
-            outputs.release(folder, identity)  # killed after its table was written
+            unfinished.release(folder, identity)  # killed after its table was written
             return _nothing_to_do(config)
         files.check_writable(config.out, need_bytes=len(gathered.table) * BYTES_PER_ROW)
         began = monotonic()
         tested = None
         if course is not None:
-            outputs.bind(folder, identity, force=config.force)
+            unfinished.bind(folder, identity, force=config.force)
             tested = thresholds.measure(config, gathered, course, folder, identity, progress)
         findings = Findings.of(gathered, tested, top=config.top, seed=config.seed)
         report = _write(config, findings, identity, progress=progress, began=began)
-        outputs.release(folder, identity)
+        unfinished.release(folder, identity)
         return report
 
 

@@ -15,8 +15,7 @@ from dataset_audit.commands.testset.gather import Material
 from dataset_audit.commands.testset.pictures import Held, Pictures
 from dataset_audit.errors import DataError, UsageError
 from dataset_audit.progress import Progress
-from dataset_audit.tables import outputs
-from dataset_audit.tables.scores import read_shard, write_shard
+from dataset_audit.tables import outputs, unfinished
 from dataset_audit.train.defaults import default_choice
 from dataset_audit.train.recipes import Recipe, recipe
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from dataset_audit.runs import Settings
     from dataset_audit.train.fit import State, Task
 
 Ints = NDArray[np.int64]
@@ -118,45 +118,59 @@ def answers(
         DataError: The loss diverged.
         EnvironmentProblem: Something could not be written.
     """
-    from dataset_audit.runs import Settings, forget, learn  # noqa: PLC0415 - torch
-    from dataset_audit.train.models import build  # noqa: PLC0415
+    from dataset_audit.runs import Settings  # noqa: PLC0415 - torch
 
     folder, identity = work
     settings = Settings(folder=folder, digest=outputs.digest(identity))
-    said: tuple[list[Ints], list[Ints]] = ([], [])
+    task = _task(config, material, pictures, chosen)
+    said: list[list[Ints]] = []
     trained = 0
-    for number, one in enumerate(chosen.models):
-        shards = [folder / f"model-{number}-{side}.parquet" for side in ("original", "new")]
-        if not all(shard.exists() for shard in shards):
-            task = _task(config, material, pictures, chosen)
-            each = chosen.recipe if one.epochs is None else replace(chosen.recipe, epochs=one.epochs)
-            progress.start(
-                f"{one.name} ({number + 1}/{len(chosen.models)})", each.epochs * len(task.rows), "images"
-            )
-            learned = learn(
-                task,
-                each,
-                partial(
-                    build,
-                    one.model,
-                    classes=task.classes,
-                    channels=task.images.channels,
-                    image_size=max(chosen.size),
-                ),
-                settings=settings,
-                name=f"model-{number}",
-                progress=progress,
-            )
-            progress.finish()
-            trained += learned.epochs_trained
-            if not learned.state.history.trained(task.classes):
-                progress.warn("W-untrained", f"{one.name} learned nothing; try a lower --lr")
-            for shard, held in zip(shards, pictures.sides, strict=True):
-                write_shard(shard, {"answer": _asked(task, learned.state, held)}, {"audit.model": one.name})
-            forget(settings, f"model-{number}")
-        for column, shard in zip(said, shards, strict=True):
-            column.append(read_shard(shard)[0]["answer"].astype(np.int64))
-    return (np.stack(said[0], 1), np.stack(said[1], 1)), trained
+    for number in range(len(chosen.models)):
+        known = [unfinished.kept(path, digest=settings.digest) for path in _paths(settings, number)]
+        if all(one is not None for one in known):
+            said.append([one[0]["answer"].astype(np.int64) for one in known if one is not None])
+            continue
+        answered, epochs = _learn(task, pictures, chosen, number, settings, progress)
+        said.append(answered)
+        trained += epochs
+    original, new = (np.stack(side, 1) for side in zip(*said, strict=True))
+    return (original, new), trained
+
+
+def _paths(settings: Settings, number: int) -> tuple[Path, Path]:
+    """Return where the answers of a model to both sets are kept."""
+    return (
+        settings.folder / f"model-{number}-original.parquet",
+        settings.folder / f"model-{number}-new.parquet",
+    )
+
+
+def _learn(
+    task: Task, pictures: Pictures, chosen: Course, number: int, settings: Settings, progress: Progress
+) -> tuple[list[Ints], int]:
+    """Train one model and keep its answers to both sets; return them and the number of epochs trained just now."""
+    from dataset_audit.runs import forget, learn  # noqa: PLC0415 - torch
+    from dataset_audit.train.models import build  # noqa: PLC0415
+
+    one = chosen.models[number]
+    each = chosen.recipe if one.epochs is None else replace(chosen.recipe, epochs=one.epochs)
+    progress.start(f"{one.name} ({number + 1}/{len(chosen.models)})", each.epochs * len(task.rows), "images")
+    network = partial(
+        build,
+        one.model,
+        classes=task.classes,
+        channels=task.images.channels,
+        image_size=max(chosen.size),
+    )
+    learned = learn(task, each, network, settings=settings, name=f"model-{number}", progress=progress)
+    progress.finish()
+    if not learned.state.history.trained(task.classes):
+        progress.warn("W-untrained", f"{one.name} learned nothing; try a lower --lr")
+    answers = [_asked(task, learned.state, held) for held in pictures.sides]
+    for path, answer in zip(_paths(settings, number), answers, strict=True):
+        unfinished.keep(path, {"answer": answer}, {"model": one.name}, digest=settings.digest)
+    forget(settings, f"model-{number}")
+    return answers, learned.epochs_trained
 
 
 def _task(config: Config, material: Material, pictures: Pictures, chosen: Course) -> Task:

@@ -19,7 +19,7 @@ from dataset_audit.errors import DataError, GateFailed, MismatchError, UsageErro
 from dataset_audit.progress import Progress
 from dataset_audit.report import charts as drawing
 from dataset_audit.report.document import Note, Output, Report
-from dataset_audit.tables import files, outputs, sidecar, testset
+from dataset_audit.tables import files, outputs, sidecar, testset, unfinished
 from dataset_audit.tables.testset import TestsetTable, classes_path
 from dataset_audit.testset.compare import Exam
 from dataset_audit.testset.near import Seen
@@ -65,9 +65,9 @@ def _run(config: Config, material: Material, progress: Progress) -> Report:
     identity = {**_asked(config, material), "images": pictures.fingerprint()}
     if chosen is not None:
         identity |= chosen.identity()
-    folder = (config.checkpoint_dir or config.out.parent) / f".{config.out.name}.runs"
+    folder = unfinished.folder_of(config.out, config.checkpoint_dir)
     if _finished(config, identity):
-        outputs.release(folder, identity)  # killed after its table was written
+        unfinished.release(folder, identity)  # killed after its table was written
         again = "; --force compares again and draws the charts" * (config.charts is not None)
         text = f"nothing to do: the finished table has these sets, answers and options{again}"
         return Report(
@@ -86,7 +86,7 @@ def _run(config: Config, material: Material, progress: Progress) -> Report:
     else:
         from dataset_audit.commands.testset.learned import answers  # noqa: PLC0415 - torch
 
-        outputs.bind(folder, identity, force=config.force)
+        unfinished.bind(folder, identity, force=config.force)
         models = tuple(config.models)
         predicted, trained = answers(config, material, pictures, chosen, (folder, identity), progress)
     if predicted is None:
@@ -107,7 +107,7 @@ def _run(config: Config, material: Material, progress: Progress) -> Report:
     )
     report = _write(config, material, findings, identity, (trained, monotonic() - began))
     if chosen is not None:
-        outputs.release(folder, identity)
+        unfinished.release(folder, identity)
     return report
 
 
