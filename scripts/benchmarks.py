@@ -114,6 +114,11 @@ def take_turns(ways: Sequence[Way], rounds: int) -> tuple[dict[str, Measured], f
     return {name: Measured(name, found, peaks[name]) for name, found in values.items()}, others
 
 
+def compiled() -> dict[str, str]:
+    """Return an environment in which modules are compiled once, as pip leaves an installed package."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def busy(seconds: float = 0.5) -> float:
     """Return how many cores' worth of time the machine's processes take while this one sleeps (Linux; else 0)."""
     sleep(0.1)  # what has just been measured comes to rest

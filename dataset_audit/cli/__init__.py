@@ -28,11 +28,16 @@ class _NotHere:
         """Never come to."""
 
 
+def without_pandas() -> None:
+    """Keep pandas out of this process from now on."""
+    sys.meta_path.insert(0, _NotHere)
+
+
 def main() -> NoReturn:
     """Run ``audit`` with the arguments of the process and end the process."""
     from dataset_audit.cli import app, console  # noqa: PLC0415 - the room's door imports nothing
 
-    sys.meta_path.insert(0, _NotHere)
+    without_pandas()
     if app.completing():
         sys.exit(0)
     console.leave(console.run(sys.argv[1:]))
