@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from dataset_audit.progress import Progress, Silent
-from dataset_audit.select.shards import Nothing
+from dataset_audit.select.survey import Nothing
 from dataset_audit.tables.shards import Shard, Shards
 
 T = TypeVar("T")

@@ -15,7 +15,8 @@ from dataset_audit.select.budget import quotas, spread
 from dataset_audit.select.histogram import CAP, Rows, Search, Step, Thresholds
 from dataset_audit.select.order import Hard
 from dataset_audit.select.policies import over_budget
-from dataset_audit.select.shards import Decided, Kept, Key, Plan, Request, Strata, Survey
+from dataset_audit.select.shards import Decided, Request, Strata
+from dataset_audit.select.survey import BEYOND, Kept, Key, Plan, Survey, surveyed
 from dataset_audit.tables.shards import Part, Shards
 
 T = TypeVar("T")
@@ -79,7 +80,7 @@ class Found:
 
 def look(table: Shards, plan: Plan, wish: Wish, engine: Engine) -> Survey:
     """Look at every row once: what can be ranked, in which classes, and between which numbers."""
-    return engine.gather(table, partial(shards.survey, plan=plan, by_class=wish.balance), _added)
+    return engine.gather(table, partial(surveyed, plan=plan, by_class=wish.balance), _added)
 
 
 def _added(one: Survey, other: Survey) -> Survey:
@@ -130,7 +131,7 @@ def _other(end: Hard) -> Hard:
 def _beyond(key: Key, survey: Survey) -> dict[int, float]:
     """Return what stands for null and for what is not known: the next number past the end, as `ranking` has it."""
     extent = survey.extents[key.name]
-    codes = shards.BEYOND[extent.width]
+    codes = BEYOND[extent.width]
     low, high = (extent.low, extent.high) if extent.low <= extent.high else (0.0, 0.0)
     empty = extent.low > extent.high
     beyond = {}

@@ -28,20 +28,9 @@ from dataset_audit.select import histogram, stream
 from dataset_audit.select.order import Hard
 from dataset_audit.select.policies import Options, auto
 from dataset_audit.select.ranking import NULL_ABOVE, betas_for, ranking, refuse_empty, undefined
-from dataset_audit.select.shards import (
-    CODES,
-    DROPPED,
-    SCORED,
-    Decided,
-    Kept,
-    Key,
-    Plan,
-    Survey,
-    Tally,
-    apply,
-    states,
-)
+from dataset_audit.select.shards import Decided, Tally, apply
 from dataset_audit.select.stream import Engine, Found, Wish
+from dataset_audit.select.survey import CODES, DROPPED, SCORED, Kept, Key, Plan, Survey, states
 from dataset_audit.select.threads import Threads
 from dataset_audit.tables import files, outputs, parquet, sidecar
 from dataset_audit.tables.manifest import Layout, Rows
