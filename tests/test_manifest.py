@@ -21,7 +21,8 @@ from dataset_audit.manifest import Manifest
 from dataset_audit.progress import Silent
 from dataset_audit.select.budget import Keep
 from dataset_audit.tables import sidecar
-from dataset_audit.tables.scores import Origin, Provenance, ScoreTable
+from dataset_audit.tables.provenance import Origin, Provenance
+from dataset_audit.tables.scores import ScoreTable
 
 
 def photos(root: Path) -> Path:

@@ -14,7 +14,8 @@ from dataset_audit.errors import UsageError
 from dataset_audit.images.identity import fingerprint
 from dataset_audit.scores.merge import merge, summary
 from dataset_audit.tables import files, sidecar
-from dataset_audit.tables.scores import Provenance, ScoreTable
+from dataset_audit.tables.provenance import Provenance
+from dataset_audit.tables.scores import ScoreTable
 
 if TYPE_CHECKING:
     from dataset_audit.scores.recorder import Recorder

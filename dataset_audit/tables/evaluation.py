@@ -11,7 +11,7 @@ from typing import Final
 import pyarrow as pa
 
 from dataset_audit.tables import files, finished, parquet, sidecar
-from dataset_audit.tables.scores import Provenance
+from dataset_audit.tables.provenance import Provenance
 
 _COUNTS: Final = pa.list_(pa.float32())
 EVALUATION: Final[dict[str, tuple[pa.DataType, str]]] = {

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from dataset_audit.tables import files, finished
 from dataset_audit.tables.manifest import COPIED
-from dataset_audit.tables.scores import Provenance, ScoreTable
+from dataset_audit.tables.provenance import Provenance
+from dataset_audit.tables.scores import ScoreTable
 
 Low = Literal["high", "low"]
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from dataset_audit.tables import sidecar
-from dataset_audit.tables.scores import Provenance, ScoreTable
+from dataset_audit.tables.provenance import Provenance
+from dataset_audit.tables.scores import ScoreTable
 
 CLASSES = ("cat", "dog", "emu")
 ROWS = 60

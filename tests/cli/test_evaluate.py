@@ -16,7 +16,8 @@ import pytest
 from dataset_audit.images.dataset import open_dataset
 from dataset_audit.images.identity import uid_array
 from dataset_audit.tables import sidecar
-from dataset_audit.tables.scores import Provenance, ScoreTable
+from dataset_audit.tables.provenance import Provenance
+from dataset_audit.tables.scores import ScoreTable
 
 ROWS = 48
 ARMS = ("--arms", "full,random", "--curve", "0.5", "--seeds", "2", "--epochs", "2", "--batch-size", "24")

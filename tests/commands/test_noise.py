@@ -29,7 +29,8 @@ from dataset_audit.report.machine import result, success
 from dataset_audit.select.budget import Keep
 from dataset_audit.stats.agreement import auroc, average_precision
 from dataset_audit.tables import sidecar
-from dataset_audit.tables.scores import Provenance, ScoreTable
+from dataset_audit.tables.provenance import Provenance
+from dataset_audit.tables.scores import ScoreTable
 
 N, CLASSES = 900, ("cat", "dog", "emu")
 

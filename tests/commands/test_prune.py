@@ -19,7 +19,8 @@ from dataset_audit.report.document import Line, Report, Table
 from dataset_audit.select.budget import Keep
 from dataset_audit.tables import sidecar
 from dataset_audit.tables.manifest import ManifestTable
-from dataset_audit.tables.scores import Provenance, ScoreTable
+from dataset_audit.tables.provenance import Provenance
+from dataset_audit.tables.scores import ScoreTable
 
 N = 60
 

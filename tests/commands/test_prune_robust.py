@@ -25,7 +25,8 @@ from dataset_audit.report.document import Report
 from dataset_audit.select.budget import Keep
 from dataset_audit.tables import files, sidecar
 from dataset_audit.tables.manifest import ManifestTable
-from dataset_audit.tables.scores import Provenance, ScoreTable
+from dataset_audit.tables.provenance import Provenance
+from dataset_audit.tables.scores import ScoreTable
 
 ROOT = Path(__file__).parents[2]
 N = 40

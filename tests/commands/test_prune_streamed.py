@@ -24,7 +24,8 @@ from dataset_audit.select.threads import Threads
 from dataset_audit.tables import parquet, sidecar
 from dataset_audit.tables.files import sha256_file
 from dataset_audit.tables.manifest import ManifestTable
-from dataset_audit.tables.scores import Provenance, ScoreTable
+from dataset_audit.tables.provenance import Provenance
+from dataset_audit.tables.scores import ScoreTable
 
 NAMES = ("ant", "bee", "cow", "dog")
 

@@ -30,7 +30,8 @@ from dataset_audit.progress import Silent
 from dataset_audit.select.policies import POLICIES, Options
 from dataset_audit.select.ranking import Wanted, rank
 from dataset_audit.stats.paired import Difference, against_draws, paired, seeds_to_settle
-from dataset_audit.tables.scores import Provenance, ScoreTable
+from dataset_audit.tables.provenance import Provenance
+from dataset_audit.tables.scores import ScoreTable
 
 M = 1000
 DELTA = 0.002

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from dataset_audit.errors import DataError, UsageError
 from dataset_audit.progress import Silent
 from dataset_audit.select.ranking import Ranked, Wanted, betas_for, check_classes, class_name, rank, unscored
-from dataset_audit.tables.scores import Provenance, ScoreTable
+from dataset_audit.tables.provenance import Provenance
+from dataset_audit.tables.scores import ScoreTable
 
 PATH = Path("scores.parquet")
 ORIGIN = Provenance(

@@ -13,7 +13,7 @@ import pytest
 from dataset_audit.errors import DataError, MismatchError, UsageError
 from dataset_audit.tables import parquet, sidecar
 from dataset_audit.tables.evaluation import EVALUATION, TIMES, EvaluationTable
-from dataset_audit.tables.scores import Provenance
+from dataset_audit.tables.provenance import Provenance
 
 ORIGIN = Provenance(
     spec="digits", fingerprint="ab", n=9, class_names=("=cat", "do\ng"), config={"budget": "epochs"}, seeds=(1, 2),

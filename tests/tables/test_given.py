@@ -12,7 +12,8 @@ import pytest
 
 from dataset_audit.errors import AuditError, DataError, MismatchError, UsageError
 from dataset_audit.tables.given import Rows, read_labels, read_probabilities
-from dataset_audit.tables.scores import Provenance, ScoreTable
+from dataset_audit.tables.provenance import Provenance
+from dataset_audit.tables.scores import ScoreTable
 
 CLASSES = ("cat", "dog", "emu")
 INDEX = np.array([0, 1, 2, 3, 5])  # row 4 was never listed

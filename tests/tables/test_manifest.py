@@ -15,7 +15,8 @@ import pytest
 from dataset_audit.errors import AuditError, DataError, MismatchError
 from dataset_audit.tables import parquet, sidecar
 from dataset_audit.tables.manifest import ManifestTable, Selection
-from dataset_audit.tables.scores import Provenance, ScoreTable
+from dataset_audit.tables.provenance import Provenance
+from dataset_audit.tables.scores import ScoreTable
 
 ORIGIN = Provenance(spec="drawn", fingerprint="f" * 64, n=4, class_names=("cat", "dog"), seeds=(1,))
 CHOICE = {

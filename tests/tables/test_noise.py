@@ -7,7 +7,8 @@ import pyarrow as pa
 
 from dataset_audit.tables import parquet, sidecar
 from dataset_audit.tables.noise import NOISE, NoiseTable
-from dataset_audit.tables.scores import Provenance, ScoreTable
+from dataset_audit.tables.provenance import Provenance
+from dataset_audit.tables.scores import ScoreTable
 
 ORIGIN = Provenance(spec="drawn", fingerprint="ab", n=3, class_names=("a", "b"), seeds=(1,))
 

@@ -14,7 +14,8 @@ import pytest
 
 from dataset_audit.errors import AuditError, DataError, MismatchError, UsageError
 from dataset_audit.tables import parquet, sidecar
-from dataset_audit.tables.scores import COLUMNS, TYPES, Provenance, ScoreTable
+from dataset_audit.tables.provenance import Provenance
+from dataset_audit.tables.scores import COLUMNS, TYPES, ScoreTable
 
 ORIGIN = Provenance(
     spec="drawn", fingerprint="f" * 64, n=4, class_names=("cat", "dog"), config={"a": 1}, seeds=(1, 2),

@@ -19,7 +19,8 @@ from dataset_audit.progress import Silent
 from dataset_audit.select.budget import Keep
 from dataset_audit.tables import parquet, sidecar
 from dataset_audit.tables.manifest import ManifestTable, Selection
-from dataset_audit.tables.scores import Origin, Provenance, ScoreTable
+from dataset_audit.tables.provenance import Origin, Provenance
+from dataset_audit.tables.scores import ScoreTable
 
 ZOO = Origin(name="zoo", spec="sets/zoo", n=40, opened={"split": None, "seed": 3, "background": [1, 2, 3]})
 ANT = Origin(name="ant", spec="sets/ant", n=30, opened={"split": "test"})

@@ -16,7 +16,8 @@ from dataset_audit.images.compare import Rows
 from dataset_audit.manifest import Manifest
 from dataset_audit.select.ranking import unscored
 from dataset_audit.tables import sidecar
-from dataset_audit.tables.scores import Provenance, ScoreTable
+from dataset_audit.tables.provenance import Provenance
+from dataset_audit.tables.scores import ScoreTable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
