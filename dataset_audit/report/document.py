@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from dataset_audit.errors import GateFailed
 
@@ -70,3 +71,13 @@ class Report:
     recomputed: Mapping[str, int] = field(default_factory=dict)
     next: str = ""
     gate: GateFailed | None = None
+
+
+def up_to_date(command: str, out: Path, what: str) -> Report:
+    """Return the report of a call whose finished table is there already."""
+    return Report(
+        command,
+        f"{out} is up to date",
+        items=(Note(f"nothing to do: {what}"),),
+        summary={"nothing_to_do": True},
+    )

@@ -25,6 +25,7 @@ from dataset_audit.tables.files import make_folder
 from dataset_audit.train.batches import FIT, Images, Mapped, Resident, Streaming, fit_to, reduced
 from dataset_audit.train.cache import Cache, Plan
 from dataset_audit.train.device import cores, one_thread_each
+from dataset_audit.train.recipes import Recipe
 
 NATIVE = 96  # images up to this size, all alike, are trained on as they are
 SHARE = 0.4  # of the free memory that resident images may take
@@ -244,3 +245,14 @@ def statistics(images: Images, rows: NDArray[np.int64]) -> tuple[torch.Tensor, t
         (square / count - mean**2).clamp_min(0).sqrt()
     )  # float64 over at most 10^8 pixels: no cancellation to fear
     return mean.float(), torch.where(std > 1e-6, std, 1.0).float()
+
+
+def normalisation(
+    recipe: Recipe, images: Images, rows: NDArray[np.int64], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (mean, std), float32[C] each on the device: those of the recipe if it states as many, else measured."""
+    if len(recipe.mean) == images.channels:
+        mean, std = torch.tensor(recipe.mean), torch.tensor(recipe.std)
+    else:
+        mean, std = statistics(images, rows)
+    return mean.to(device), std.to(device)

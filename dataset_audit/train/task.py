@@ -48,7 +48,7 @@ class Task:
         labels: int64[N] on the device; rows outside ``rows`` are never looked at.
         rows: Indices of the examples to train on, ascending.
         classes: Number of classes.
-        seed: Order, crops, flips, initial weights and dropout depend on it alrun.
+        seed: Order, crops, flips, initial weights and dropout depend on it alone.
         device: Where to compute.
         precision: Of everything before the last layer; the last layer and the loss are float32 always, because
             bf16 logits tie and would make correctness depend on the class number.

@@ -18,9 +18,10 @@ from dataset_audit.commands.forgetting.config import Config
 from dataset_audit.commands.forgetting.said import charts, class_table, lines
 from dataset_audit.progress import Progress
 from dataset_audit.report import charts as drawing
-from dataset_audit.report.document import Note, Output, Report
+from dataset_audit.report.document import Output, Report, up_to_date
 from dataset_audit.tables import files, outputs, sidecar, unfinished
-from dataset_audit.tables.scores import Provenance, ScoreTable
+from dataset_audit.tables.provenance import Provenance
+from dataset_audit.tables.scores import ScoreTable
 
 if TYPE_CHECKING:
     from dataset_audit.runs import Run
@@ -71,11 +72,8 @@ def run(config: Config, progress: Progress) -> Report:
             world.once(
                 lambda: unfinished.release(folder, resolved.identity)
             )  # killed after its table was written
-            return Report(
-                "forgetting",
-                f"{config.out} is up to date",
-                items=(Note("nothing to do: the finished table has this configuration and data set"),),
-                summary={"nothing_to_do": True},
+            return up_to_date(
+                "forgetting", config.out, "the finished table has this configuration and data set"
             )
         world.once(lambda: unfinished.bind(folder, resolved.identity, force=config.force))
         began = monotonic()
@@ -146,14 +144,11 @@ def _train(config: Config, opened: Opened, resolved: Resolved, folder: Path, pro
     from dataset_audit.runs import Settings, finished, kept_at, run  # noqa: PLC0415
     from dataset_audit.train.distributed import awaited  # noqa: PLC0415
     from dataset_audit.train.fit import Task  # noqa: PLC0415
-    from dataset_audit.train.hold import statistics  # noqa: PLC0415
+    from dataset_audit.train.hold import normalisation  # noqa: PLC0415
     from dataset_audit.train.models import build  # noqa: PLC0415
 
     device, chosen, images = resolved.device, resolved.recipe, opened.images
-    if len(chosen.mean) == images.channels:
-        mean, std = torch.tensor(chosen.mean), torch.tensor(chosen.std)
-    else:
-        mean, std = statistics(images, opened.rows)
+    mean, std = normalisation(chosen, images, opened.rows, device)
     classes = len(opened.dataset.class_names)
     settings = Settings(
         folder=folder,
@@ -170,8 +165,8 @@ def _train(config: Config, opened: Opened, resolved: Resolved, folder: Path, pro
         seed=config.seed,
         device=device,
         precision=resolved.precision,
-        mean=mean.to(device),
-        std=std.to(device),
+        mean=mean,
+        std=std,
         compile=config.compile,
         world=resolved.sharing,
     )
@@ -227,6 +222,33 @@ def _columns(
     return columns | dict(merged)
 
 
+def _figures(opened: Opened, resolved: Resolved, runs: list[Run]) -> dict[str, object]:
+    return {
+        "examples": len(opened.dataset),
+        "presented": len(opened.rows),
+        "skipped": len(opened.dataset) - len(opened.rows),
+        "epochs": resolved.recipe.epochs,
+        "runs": len(runs),
+        "flipped_labels": int(opened.flipped.sum()),
+        "train_accuracy": [run.history.accuracy[-1] for run in runs],
+        "train_loss": [run.history.loss[-1] for run in runs],
+    }
+
+
+def _origin(config: Config, opened: Opened, resolved: Resolved) -> Provenance:
+    return Provenance(
+        spec=config.spec,
+        fingerprint=opened.scan.fingerprint,
+        n=len(opened.dataset),
+        class_names=tuple(opened.dataset.class_names),
+        config=resolved.identity,
+        seeds=resolved.seeds,
+        recommended=resolved.recommended,
+        epochs={"el2n": list(config.el2n_epochs)} if config.el2n_epochs else {},
+        opened={"split": config.split, "seed": config.seed, "background": list(config.background)},
+    )
+
+
 def _write(config: Config, opened: Opened, resolved: Resolved, runs: list[Run], *, seconds: float) -> Report:
     from dataset_audit.scores.merge import merge, summary  # noqa: PLC0415
     from dataset_audit.train.device import describe  # noqa: PLC0415
@@ -234,31 +256,8 @@ def _write(config: Config, opened: Opened, resolved: Resolved, runs: list[Run], 
     dataset = opened.dataset
     per_run = [run.columns for run in runs]
     merged = merge(per_run, per_run=config.per_run)
-    figures = summary(merged, per_run)
-    classes = len(dataset.class_names)
-    trained = all(run.history.trained(classes) for run in runs)
-    figures |= {
-        "examples": len(dataset),
-        "presented": len(opened.rows),
-        "skipped": len(dataset) - len(opened.rows),
-        "epochs": resolved.recipe.epochs,
-        "runs": len(runs),
-        "flipped_labels": int(opened.flipped.sum()),
-        "train_accuracy": [run.history.accuracy[-1] for run in runs],
-        "train_loss": [run.history.loss[-1] for run in runs],
-    }
-    provenance = Provenance(
-        spec=config.spec,
-        fingerprint=opened.scan.fingerprint,
-        n=len(dataset),
-        class_names=tuple(dataset.class_names),
-        config=resolved.identity,
-        seeds=resolved.seeds,
-        recommended=resolved.recommended,
-        epochs={"el2n": list(config.el2n_epochs)} if config.el2n_epochs else {},
-        opened={"split": config.split, "seed": config.seed, "background": list(config.background)},
-    )
-    table = ScoreTable.of(_columns(opened, config, merged), provenance)
+    figures = summary(merged, per_run) | _figures(opened, resolved, runs)
+    table = ScoreTable.of(_columns(opened, config, merged), _origin(config, opened, resolved))
     document = sidecar.document(
         "scores",
         config.out,
@@ -275,7 +274,7 @@ def _write(config: Config, opened: Opened, resolved: Resolved, runs: list[Run], 
             },
             "seeds": list(resolved.seeds),
             "summary": figures,
-            "trained": trained,
+            "trained": all(run.history.trained(len(dataset.class_names)) for run in runs),
             "recommended": resolved.recommended,
             "run": {
                 "seconds": round(seconds, 1),
@@ -286,13 +285,7 @@ def _write(config: Config, opened: Opened, resolved: Resolved, runs: list[Run], 
         },
     )
     written = table.write(config.out, document=document)
-    if config.charts is not None:
-        caption = (
-            f"{config.spec} · n = {len(opened.rows):,} · {resolved.model} · {resolved.recipe.name} · "
-            f"{resolved.recipe.epochs} epochs · seeds {', '.join(map(str, resolved.seeds))} · "
-            f"table {written.sha256[:8]}"
-        )
-        drawing.save(charts(table, opened), config.charts, prefix="forgetting", caption=caption)
+    _draw(config, opened, resolved, table, written.sha256)
     return Report(
         command="forgetting",
         title=f"{config.spec} · {len(dataset):,} examples · "
@@ -303,3 +296,14 @@ def _write(config: Config, opened: Opened, resolved: Resolved, runs: list[Run], 
         recomputed={"epochs_trained": sum(run.epochs_trained for run in runs)},
         next="audit prune --keep 0.7",
     )
+
+
+def _draw(config: Config, opened: Opened, resolved: Resolved, table: ScoreTable, sha256: str) -> None:
+    if config.charts is None:
+        return
+    caption = (
+        f"{config.spec} · n = {len(opened.rows):,} · {resolved.model} · {resolved.recipe.name} · "
+        f"{resolved.recipe.epochs} epochs · seeds {', '.join(map(str, resolved.seeds))} · "
+        f"table {sha256[:8]}"
+    )
+    drawing.save(charts(table, opened), config.charts, prefix="forgetting", caption=caption)

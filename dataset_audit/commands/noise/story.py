@@ -18,10 +18,10 @@ from dataset_audit.commands.noise.gather import Gathered, gather
 from dataset_audit.errors import AuditError, GateFailed, UsageError
 from dataset_audit.progress import Progress
 from dataset_audit.report import charts as drawing
-from dataset_audit.report.document import Note, Output, Report
+from dataset_audit.report.document import Output, Report, up_to_date
 from dataset_audit.tables import files, outputs, sidecar, unfinished
 from dataset_audit.tables.noise import NoiseTable
-from dataset_audit.tables.scores import Provenance
+from dataset_audit.tables.provenance import Provenance
 
 BYTES_PER_ROW = 200  # generously, for the check of free space
 
@@ -117,10 +117,8 @@ def _nothing_to_do(config: Config) -> Report:
     if isinstance(summary, Mapping):
         threshold = summary.get("threshold")
     share = threshold.get("flagged_share") if isinstance(threshold, Mapping) else None
-    return Report(
-        "noise",
-        f"{config.out} is up to date",
-        items=(Note("nothing to do: the finished table has these scores and options" + extra),),
+    return replace(
+        up_to_date("noise", config.out, "the finished table has these scores and options" + extra),
         summary={"nothing_to_do": True, "threshold": threshold},
         gate=_gate(config, share if isinstance(share, float) else None),
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, cast
 
@@ -17,13 +18,14 @@ from dataset_audit.errors import DataError, MismatchError, UsageError
 from dataset_audit.noise.thresholds import SETS, threshold_sets
 from dataset_audit.progress import Progress
 from dataset_audit.tables import outputs
-from dataset_audit.tables.scores import Provenance
+from dataset_audit.tables.provenance import Provenance
 
 if TYPE_CHECKING:
     import torch
 
     from dataset_audit.images.opened import ImageDataset
     from dataset_audit.train.batches import Images
+    from dataset_audit.train.fit import Task
     from dataset_audit.train.recipes import Recipe
 
 ENOUGH: Final = 100  # threshold samples a run needs for its 99th percentile to be more than their largest
@@ -183,66 +185,62 @@ def measure(
         DataError: A run diverged.
         EnvironmentProblem: Device, disk or memory.
     """
-    import torch  # noqa: PLC0415
-
-    from dataset_audit.runs import Settings, run  # noqa: PLC0415
-    from dataset_audit.train.fit import Task  # noqa: PLC0415
-    from dataset_audit.train.hold import statistics  # noqa: PLC0415
+    from dataset_audit.runs import Settings, run  # noqa: PLC0415 - torch
     from dataset_audit.train.models import build  # noqa: PLC0415
 
     images, labels = _held(config, gathered, course, progress)
-    classes = len(gathered.classes)
-    recipe = course.recipe
-    if len(recipe.mean) == images.channels:
-        mean, std = torch.tensor(recipe.mean), torch.tensor(recipe.std)
-    else:
-        mean, std = statistics(images, course.rows)
+    classes = len(gathered.classes) + 1
     settings = Settings(
         folder=folder, digest=outputs.digest(identity), checkpoint_every=config.checkpoint_every
     )
-    margins, members, accuracy, trained = [], [], [], 0
-    index = gathered.table.integers("index")[gathered.ranked.rows]
-    for number, (seed, chosen) in enumerate(zip(course.seeds, course.sets, strict=True)):
-        changed = labels.copy()
-        changed[chosen] = classes  # the class that means nothing
-        task = Task(
-            images=images,
-            labels=torch.from_numpy(changed).to(course.device),
-            rows=course.rows,
-            classes=classes + 1,
-            seed=seed,
-            device=course.device,
-            precision=course.precision,
-            mean=mean.to(course.device),
-            std=std.to(course.device),
-            compile=course.compile,
-        )
-        progress.start(
-            f"threshold run {number + 1}/{len(course.sets)}", recipe.epochs * len(course.rows), "images"
-        )
-        network = lambda: build(  # noqa: E731 - built inside, after the seed of its weights is set
-            course.model, classes=classes + 1, channels=images.channels, image_size=max(images.size)
-        )
-        done = run(task, recipe, network, settings, progress=progress)
+    network = partial(
+        build, course.model, classes=classes, channels=images.channels, image_size=max(images.size)
+    )
+    total, runs = course.recipe.epochs * len(course.rows), []
+    for number, task in enumerate(_tasks(course, images, labels, classes), 1):
+        progress.start(f"threshold run {number}/{len(course.sets)}", total, "images")
+        runs.append(run(task, course.recipe, network, settings, progress=progress))
         progress.finish()
-        if not done.history.trained(classes + 1):
+        if not runs[-1].history.trained(classes):
             raise DataError(
-                f"The run with threshold samples, seed {seed}, learned nothing: its margins say nothing.",
+                f"The run with threshold samples, seed {task.seed}, learned nothing: its margins say nothing.",
                 do="score again with a lower --lr",
                 id="E-untrained",
             )
-        margins.append(done.columns["aum"].astype(np.float64)[index])
-        members.append(np.isin(index, chosen))
-        accuracy.append(done.history.accuracy[-1])
-        trained += done.epochs_trained
+    index = gathered.table.integers("index")[gathered.ranked.rows]
     return Tested(
-        margins=tuple(margins),
-        members=tuple(members),
+        margins=tuple(done.columns["aum"].astype(np.float64)[index] for done in runs),
+        members=tuple(np.isin(index, chosen) for chosen in course.sets),
         percentile=config.percentile,
-        accuracy=tuple(accuracy),
-        epochs=recipe.epochs,
-        trained=trained,
+        accuracy=tuple(done.history.accuracy[-1] for done in runs),
+        epochs=course.recipe.epochs,
+        trained=sum(done.epochs_trained for done in runs),
     )
+
+
+def _tasks(course: Course, images: Images, labels: NDArray[np.int64], classes: int) -> Iterator[Task]:
+    """Yield the task of each run: its threshold samples are of the last class, which means nothing."""
+    import torch  # noqa: PLC0415
+
+    from dataset_audit.train.fit import Task  # noqa: PLC0415
+    from dataset_audit.train.hold import normalisation  # noqa: PLC0415
+
+    mean, std = normalisation(course.recipe, images, course.rows, course.device)
+    for seed, chosen in zip(course.seeds, course.sets, strict=True):
+        changed = labels.copy()
+        changed[chosen] = classes - 1
+        yield Task(
+            images=images,
+            labels=torch.from_numpy(changed).to(course.device),
+            rows=course.rows,
+            classes=classes,
+            seed=seed,
+            device=course.device,
+            precision=course.precision,
+            mean=mean,
+            std=std,
+            compile=course.compile,
+        )
 
 
 def _held(

@@ -174,19 +174,14 @@ def _learn(
 
 
 def _task(config: Config, material: Material, pictures: Pictures, chosen: Course) -> Task:
-    import torch  # noqa: PLC0415
-
     from dataset_audit.train.fit import Task  # noqa: PLC0415
-    from dataset_audit.train.hold import statistics  # noqa: PLC0415
+    from dataset_audit.train.hold import normalisation  # noqa: PLC0415
 
     held, labels = pictures.train, material.train_label
     if held is None or labels is None:
         raise UsageError("There is nothing to train on.", do="--train SPEC")
     rows = np.flatnonzero(held.ok & (labels >= 0))
-    if len(chosen.recipe.mean) == held.images.channels:
-        mean, std = torch.tensor(chosen.recipe.mean), torch.tensor(chosen.recipe.std)
-    else:
-        mean, std = statistics(held.images, rows)
+    mean, std = normalisation(chosen.recipe, held.images, rows, chosen.device)
     return Task(
         images=held.images,
         labels=_tensor(labels, chosen.device),
@@ -195,8 +190,8 @@ def _task(config: Config, material: Material, pictures: Pictures, chosen: Course
         seed=config.seed,
         device=chosen.device,
         precision=chosen.precision,
-        mean=mean.to(chosen.device),
-        std=std.to(chosen.device),
+        mean=mean,
+        std=std,
     )
 
 

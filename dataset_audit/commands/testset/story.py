@@ -18,7 +18,7 @@ from dataset_audit.commands.testset.pictures import NONE, Looked, Pictures, look
 from dataset_audit.errors import DataError, GateFailed, MismatchError, UsageError
 from dataset_audit.progress import Progress
 from dataset_audit.report import charts as drawing
-from dataset_audit.report.document import Note, Output, Report
+from dataset_audit.report.document import Output, Report, up_to_date
 from dataset_audit.tables import files, outputs, sidecar, testset, unfinished
 from dataset_audit.tables.testset import TestsetTable, classes_path
 from dataset_audit.testset.compare import Exam
@@ -69,12 +69,8 @@ def _run(config: Config, material: Material, progress: Progress) -> Report:
     if _finished(config, identity):
         unfinished.release(folder, identity)  # killed after its table was written
         again = "; --force compares again and draws the charts" * (config.charts is not None)
-        text = f"nothing to do: the finished table has these sets, answers and options{again}"
-        return Report(
-            "testset",
-            f"{config.out} is up to date",
-            items=(Note(text),),
-            summary={"nothing_to_do": True},
+        return up_to_date(
+            "testset", config.out, "the finished table has these sets, answers and options" + again
         )
     columns = len(config.models or material.models)
     files.check_writable(config.out, need_bytes=columns * (1 + len(material.classes)) * BYTES_PER_ROW)

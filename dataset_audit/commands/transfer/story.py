@@ -18,7 +18,7 @@ from dataset_audit.probes.classify import Vectors
 from dataset_audit.probes.registry import PROBES, Classifier, View
 from dataset_audit.progress import Progress
 from dataset_audit.report import charts as drawing
-from dataset_audit.report.document import Note, Output, Report
+from dataset_audit.report.document import Output, Report, up_to_date
 from dataset_audit.tables import files, outputs, sidecar
 from dataset_audit.tables.transfer import TransferTable
 from dataset_audit.transfer.experiment import Matrix, Precision, all_classes, one_against_rest, validated
@@ -51,17 +51,8 @@ def run(config: Config, progress: Progress) -> Report:
         gathered = read(config, choice, progress)
         identity = {**_asked(config, choice), "fingerprint": gathered.fingerprint}
         if outputs.standing(config.out, "transfer", identity, force=config.force) == "finished":
-            return Report(
-                "transfer",
-                f"{config.out} is up to date",
-                items=(
-                    Note(
-                        "nothing to do: the finished table has these sets and options"
-                        + "; --force measures again and draws the charts" * (config.charts is not None)
-                    ),
-                ),
-                summary={"nothing_to_do": True},
-            )
+            again = "; --force measures again and draws the charts" * (config.charts is not None)
+            return up_to_date("transfer", config.out, "the finished table has these sets and options" + again)
         files.check_writable(
             config.out, need_bytes=_trainings(config, choice) * len(choice.names) * BYTES_PER_ROW
         )
