@@ -14,17 +14,15 @@ from dataset_audit.stats.bootstrap import cluster_bootstrap
 from dataset_audit.stats.fits import least_squares
 from dataset_audit.stats.intervals import newcombe
 from dataset_audit.stats.matched import mcnemar
+from dataset_audit.testset.across import lines, order, reliability
 from dataset_audit.testset.compare import (
     Exam,
     Gap,
     balanced_gap,
     class_gaps,
     kind,
-    lines,
     mean_gap,
     model_gaps,
-    order,
-    reliability,
     without_duplicates,
 )
 
@@ -239,7 +237,7 @@ def test_the_slope_over_images_covers_what_the_slope_over_few_models_does_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Forty pairs of one distribution: the true slope is 1."""
-    monkeypatch.setattr("dataset_audit.testset.compare.DRAWS", 200)
+    monkeypatch.setattr("dataset_audit.testset.across.DRAWS", 200)
     rng = np.random.default_rng(9)
     inside = np.zeros(2, int)
     for draw in range(40):

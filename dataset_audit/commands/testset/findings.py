@@ -15,8 +15,9 @@ from dataset_audit.stats.chance import holm
 from dataset_audit.stats.fits import Fit
 from dataset_audit.stats.matched import Pairs, mcnemar, pairs
 from dataset_audit.stats.selection import Rung, ladder, whole
-from dataset_audit.testset import compare
-from dataset_audit.testset.compare import ClassGap, Exam, Gap, Lines, ModelGap, Order
+from dataset_audit.testset import across, compare
+from dataset_audit.testset.across import Lines, Order
+from dataset_audit.testset.compare import ClassGap, Exam, Gap, ModelGap
 from dataset_audit.testset.near import Seen
 from dataset_audit.testset.wear import Wear, wear
 
@@ -119,7 +120,7 @@ class Findings:
     @cached_property
     def order(self) -> Order | None:
         """Of the models; None with one."""
-        return compare.order(self.exams) if len(self.models) > 1 else None
+        return across.order(self.exams) if len(self.models) > 1 else None
 
     @cached_property
     def lines(self) -> Lines | None:
@@ -127,7 +128,7 @@ class Findings:
         if len(self.models) < LINE:
             return None
         seed = seeds.integer(self.seed, "testset", "lines")
-        return compare.lines(self.exams, paired=self.paired, seed=seed)
+        return across.lines(self.exams, paired=self.paired, seed=seed)
 
     @property
     def shrinking(self) -> Shrinking:
