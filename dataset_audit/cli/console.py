@@ -102,8 +102,10 @@ class _Session:
             self._look = replace(call.look, quiet=2, verbose=0, format="table")
         if self.peers.idle(call.command):
             return Report(call.command, "done by the first process")
-        self.peers.join(call.command, interrupt=self._interrupted, stuck=self._stuck)
         self._repeat = " ".join(call.settings.command)
+        told = {**call.settings.values, "command": call.settings.command}
+        self.peers.start(call.command, self._arguments, told)
+        self.peers.join(call.command, interrupt=self._interrupted, stuck=self._stuck)
         _quieten(self._look)
         talk = Talk(
             call.command,
@@ -120,7 +122,6 @@ class _Session:
             talk.note(self._repeat)
         for variable, known in app.misspelt(call.command, os.environ):
             talk.warn("W-environment", f"{variable} is not heeded; did you mean {known}?")
-        told = {**call.settings.values, "command": call.settings.command}
         stray = io.StringIO()  # of libraries that print; stdout carries the result alone
         try:
             with redirect_stdout(stray):

@@ -85,6 +85,14 @@ def max_skipped(more: str) -> Option:
     )  # fmt: skip
 
 
+def engine(local: str) -> Option:
+    """Return ``--engine``; ``local`` does the work without Ray."""
+    return option(
+        "--engine", metavar="local|ray", parse=values.one_of("local", "ray"), default="local",
+        help=f"{local} here, or the Ray cluster that RAY_ADDRESS names",
+    )  # fmt: skip
+
+
 SEED: Final = option(
     "--seed", metavar="S", parse=values.whole, default="1", help="of the first run, of ties and of every draw"
 )
@@ -122,6 +130,11 @@ COMPILE: Final = option("--compile", help="use torch.compile")
 DEVICE: Final = option(
     "--device", metavar="auto|cpu|cuda[:n]", default="auto", variable="AUDIT_DEVICE", help="where to train"
 )
+PROCESSES: Final = (
+    option("--processes", metavar="N", parse=values.whole, default="1; with --engine ray one per GPU, else per machine",
+           help="that share the work"),
+    engine("where they run:"),
+)  # fmt: skip
 WORKERS: Final = option(
     "--workers", metavar="N", parse=values.whole, default="one per core", variable="AUDIT_WORKERS",
     help="threads that decode images",

@@ -1,18 +1,21 @@
-"""The other processes of a command that torchrun started several times: one speaks, and all end together."""
+"""The other processes of a command, whoever started them: one speaks, and all end together."""
 
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
-from dataset_audit.errors import AuditError, PeerFailed
+from dataset_audit.errors import AuditError, PeerFailed, UsageError
 from dataset_audit.train import ranks
 
 if TYPE_CHECKING:
+    from dataset_audit.cluster.processes import Others
     from dataset_audit.train.distributed import World
 
 SHARED: Final = ("forgetting", "bias", "evaluate")  # commands whose work several processes share
@@ -24,13 +27,15 @@ class Peers:
     """What this process knows of the others; alone, it does nothing.
 
     Args:
-        environment: With what torchrun says.
+        environment: With what says which process this is, where others were started.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.rank, self.size = ranks.told(environment)
         self.ending = False
         self._world: World | None = None
+        self._others: Others | None = None
+        self._until_then = ExitStack()
         self._lock = threading.Lock()
 
     @property
@@ -41,6 +46,40 @@ class Peers:
     def idle(self, command: str) -> bool:
         """Return whether this process has nothing to do, because only the first does this command."""
         return self.silent and command not in SHARED
+
+    def start(self, command: str, arguments: Sequence[str], told: dict[str, object]) -> None:
+        """Start the other processes, if the command is to have any and nobody else started them.
+
+        Args:
+            command: Its name.
+            arguments: Of the command line, which is that of the others too.
+            told: What the command is told; how many processes work on it, and where, is taken out.
+
+        Raises:
+            UsageError: Fewer processes than one.
+            EnvironmentProblem: There is no room for them.
+        """
+        if command not in SHARED:
+            return
+        engine, count = told.pop("engine", "local"), told.pop("processes", None)
+        if isinstance(count, int) and count < 1:
+            raise UsageError(f"--processes {count}: 1 or more.")
+        if self.size > 1 or (engine == "local" and count is None):
+            return
+        from dataset_audit.cluster import processes  # noqa: PLC0415 - only then
+
+        number = count if isinstance(count, int) else None
+        if engine == "ray":
+            from dataset_audit.cluster.places import on_ray  # noqa: PLC0415
+
+            room = self._until_then.enter_context(on_ray(number, device=str(told.get("device", "auto"))))
+        else:
+            room = processes.here(number or 1)
+        self._others, first = self._until_then.enter_context(processes.started(arguments, room, _free_port()))
+        os.environ.update({name: value for name, value in first.items() if value is not None})
+        for name in (name for name, value in first.items() if value is None):
+            os.environ.pop(name, None)
+        self.rank, self.size = ranks.told(os.environ)
 
     def join(
         self, command: str, *, interrupt: Callable[[PeerFailed], None], stuck: Callable[[PeerFailed], None]
@@ -62,7 +101,7 @@ class Peers:
         )  # read when torch is imported; ours says it in words
         from dataset_audit.train import distributed  # noqa: PLC0415 - torch
 
-        self._world = distributed.world()
+        self._world = self._met(distributed.world)
         threading.Thread(target=self._watch, args=(interrupt, stuck), name="peers", daemon=True).start()
 
     def tell(self, error: AuditError, code: int) -> None:
@@ -86,7 +125,43 @@ class Peers:
         if self._world is not None:
             with suppress(RuntimeError):  # the others may be gone
                 code = self._world.leave(code, GRACE)
+        self._until_then.close()
         return code
+
+    def _met(self, world: Callable[[], World]) -> World:
+        """Wait for the others to join, unless one of those that were started here ends before it does."""
+        if self._others is None:
+            return world()
+        found: Future[World] = Future()
+
+        def meet() -> None:
+            try:
+                found.set_result(world())
+            except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+                found.set_exception(error)
+
+        threading.Thread(target=meet, name="meeting", daemon=True).start()
+        while not wait([found], timeout=0.1).done:
+            lost = self._lost()
+            if lost is not None:
+                raise lost
+        return found.result()
+
+    def _lost(self) -> PeerFailed | None:
+        """Return the failure of a process that was started here and has ended before this one did."""
+        lost = None if self._others is None else self._others.lost()
+        if lost is None:
+            return None
+        rank, host, end = lost
+        how = f"by signal {-end.code}" if end.code < 0 else f"with exit code {end.code}"
+        everywhere = "the same packages, files and folder on every machine"
+        return PeerFailed(
+            f"A process that shares the work ended {how}.",
+            where=f"process {rank + 1} of {self.size} on {host}" + (f": {end.said}" if end.said else ""),
+            do="look for what ended it (memory)" if end.code < 0 else everywhere,
+            id="E-worker",
+            code=4,
+        )
 
     def _end(self) -> None:
         with self._lock:
@@ -104,6 +179,7 @@ class Peers:
                 interrupt(error)
         time.sleep(GRACE)
         if not self.ending:
+            self._until_then.close()
             stuck(error)
 
     def _failed(self) -> PeerFailed | None:
@@ -121,4 +197,12 @@ class Peers:
                 id="E-worker",
                 code=4,
             )
-        return None if failure is None or failure.rank == self.rank else failure.error(self.size)
+        if failure is None:
+            return self._lost()
+        return None if failure.rank == self.rank else failure.error(self.size)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])

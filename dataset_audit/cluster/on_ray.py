@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,34 +40,56 @@ def _called(task: Callable[[], object]) -> object:
 
 
 @contextmanager
-def ray_engine(progress: Progress, *, workers: int | None = None) -> Iterator[Tasks]:
-    """Give an engine on the cluster that RAY_ADDRESS names, else on this machine with so many workers.
+def connected(*, workers: int | None = None) -> Iterator[Any]:
+    """Give ``ray``, connected to the cluster that RAY_ADDRESS names, else to one on this machine.
 
     Every machine of the cluster must see the files under the same paths and have the same version of this package.
+
+    Args:
+        workers: Cores of a cluster that is started for the occasion; all by default.
 
     Raises:
         EnvironmentProblem: Ray is not installed, or its cluster does not answer.
     """
-    try:
-        import ray as installed  # noqa: PLC0415 - an extra
-    except ImportError:
-        raise EnvironmentProblem(
-            "--engine ray needs Ray, which is not installed.", do="pip install 'dataset-audit[cluster]'"
-        ) from None
-    ray: Any = installed
-    begun = not ray.is_initialized()
-    if begun:
-        address = os.environ.get("RAY_ADDRESS")
-        told: dict[str, object] = {"address": address} if address else {"num_cpus": workers}
+    with _signals_kept():
         try:
-            ray.init(**told, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+            import ray as installed  # noqa: PLC0415 - an extra
+        except ImportError:
             raise EnvironmentProblem(
-                f"Ray does not start: {str(error).splitlines()[0][:200]}", where=address or "this machine"
-            ) from error
+                "--engine ray needs Ray, which is not installed.", do="pip install 'dataset-audit[cluster]'"
+            ) from None
+        ray: Any = installed
+        begun = not ray.is_initialized()
+        if begun:
+            address = os.environ.get("RAY_ADDRESS")
+            told: dict[str, object] = {"address": address} if address else {"num_cpus": workers}
+            try:
+                ray.init(**told, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+                raise EnvironmentProblem(
+                    f"Ray does not start: {str(error).splitlines()[0][:200]}", where=address or "this machine"
+                ) from error
     try:
-        cores = int(ray.cluster_resources().get("CPU", 1))
-        yield Tasks(_Ray(ray), in_flight=cores + 1, progress=progress)
+        yield ray
     finally:
         if begun:
             ray.shutdown()
+
+
+@contextmanager
+def ray_engine(progress: Progress, *, workers: int | None = None) -> Iterator[Tasks]:
+    """Give an engine over tasks on the cluster; see `connected`."""
+    with connected(workers=workers) as ray:
+        cores = int(ray.cluster_resources().get("CPU", 1))
+        yield Tasks(_Ray(ray), in_flight=cores + 1, progress=progress)
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Put back the handler of SIGTERM, which Ray replaces by one of its own."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from dataset_audit.cli.app import COMMANDS
+from dataset_audit.cli.option import PROCESSES
 from dataset_audit.cli.options import OUTPUT, options_of
+from dataset_audit.cli.peers import SHARED
 
 HELP = Path(__file__).parent / "help"
 LINES = {"audit": (), **{name: (name,) for name in COMMANDS}}
@@ -69,7 +71,9 @@ def test_every_setting_has_a_flag_and_every_flag_a_setting(command: str) -> None
     options = options_of(COMMANDS[command].sections)
     flags = {name for name, option in options.items() if not option.recipe and name != "set"}
     settings = {field.name for field in dataclasses.fields(config)} - {"command", "overrides"}
-    assert flags == settings
+    shared = {option.name for option in PROCESSES if command in SHARED}  # not of the command itself
+    assert flags == settings | shared
+    assert not settings & shared
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from PIL import Image
 
 from dataset_audit.tables.scores import ScoreTable
 
+Audit = Callable[..., Any]  # of conftest
 SCORING = ("forgetting", "data.npz", "--recipe", "fast", "--batch-size", "24", "--lr", "0.02")
 
 
@@ -94,11 +99,68 @@ def test_a_command_that_nothing_can_share_is_done_by_the_first(tmp_path: Path) -
     assert second.stdout == second.stderr == ""
 
 
-def _by_one_and_by_two(folder: Path, *line: str) -> list[bytes]:
-    """Return the table that one process writes and the one that two of torchrun write."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "dataset_audit"]
-    for name, start in (("one", [sys.executable, "-m", "dataset_audit"]), ("two", torchrun)):
-        call = [*start, *line, "--out", f"{name}.parquet", "-q"]
+def test_no_process_at_all_is_refused_before_anything_is_read(audit: Audit) -> None:
+    done = audit("forgetting", "absent", "--processes", "0")
+    assert (done.code, done.out) == (2, "")
+    assert "--processes 0: 1 or more" in done.err
+
+
+def test_a_process_that_dies_before_it_joins_ends_all_with_its_last_words(
+    audit: Audit, tmp_path: Path
+) -> None:
+    (tmp_path / "dataset_audit").mkdir()  # what `python -m` finds first: as if the package were missing there
+    (tmp_path / "dataset_audit" / "__init__.py").write_text("raise SystemExit('No module named torch')")
+    driver = "import sys; sys.path.remove(''); from dataset_audit.cli import main; main()"
+    done = audit(*SCORING, "--processes", "2", "--json", driver=driver)
+    assert done.code == json.loads(done.out)["exit_code"] == 4, done.err
+    assert "process 2 of 2 on this machine: No module named torch" in " ".join(done.err.split())
+    assert not (tmp_path / "scores.parquet").exists()
+
+
+def _children(process: int) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for children in /proc")
+@pytest.mark.parametrize(
+    ("number", "whom", "code", "words"),
+    [
+        (signal.SIGKILL, "the second", 4, "ended by signal 9. at: process 2 of 2"),
+        (signal.SIGTERM, "the first", 143, "Stopped by SIGTERM"),
+    ],
+)
+def test_no_process_outlives_another(number: int, whom: str, code: int, words: str, tmp_path: Path) -> None:
+    line = (*SCORING, "--epochs", "9999", "--model", "mnist-net", "--processes", "2")
+    with subprocess.Popen(
+        [sys.executable, "-m", "dataset_audit", *line],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as first:
+        assert first.stderr is not None
+        while "run=1/1" not in (heard := first.stderr.readline()):
+            assert heard
+        (second,) = _children(first.pid)
+        os.kill(second if whom == "the second" else first.pid, number)
+        assert words in " ".join(first.stderr.read().split())
+        assert first.wait(timeout=60) == code
+    until = time.monotonic() + 60
+    while Path(f"/proc/{second}").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{second}").exists()
+
+
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
+
+
+def _by_one_and_by_two(folder: Path, *line: str, start: tuple[str, ...] = TORCHRUN) -> list[bytes]:
+    """Return the table that one process writes and the one that two write: of torchrun, or of --processes 2."""
+    two = () if start else ("--processes", "2")
+    for name, begin, more in (("one", (), ()), ("two", start, two)):
+        call = [sys.executable, *begin, "-m", "dataset_audit", *line, "--out", f"{name}.parquet", "-q", *more]
         done = subprocess.run(call, cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     return [(folder / f"{name}.parquet").read_bytes() for name in ("one", "two")]
@@ -106,8 +168,12 @@ def _by_one_and_by_two(folder: Path, *line: str) -> list[bytes]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_as_many_seeds_as_processes_are_shared_out_whole_and_give_the_same_bytes(tmp_path: Path) -> None:
-    one, two = _by_one_and_by_two(tmp_path, *SCORING, "--seeds", "2", "--epochs", "2", "--model", "small")
+@pytest.mark.parametrize("start", [TORCHRUN, ()], ids=["torchrun", "--processes"])
+def test_as_many_seeds_as_processes_are_shared_out_whole_and_give_the_same_bytes(
+    start: tuple[str, ...], tmp_path: Path
+) -> None:
+    line = (*SCORING, "--seeds", "2", "--epochs", "2", "--model", "small")
+    one, two = _by_one_and_by_two(tmp_path, *line, start=start)
     assert one == two
 
 
