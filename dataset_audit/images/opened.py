@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset_audit.errors import UsageError
 from dataset_audit.images.decode import BadImage, Limits, decode
 from dataset_audit.images.identity import array_bytes
 
@@ -81,6 +83,22 @@ class ImageDataset:
     def is_array(self) -> bool:
         """Whether the pixels came as an array, so that nothing is encoded and nothing can be unreadable."""
         return self.array is not None
+
+    def matching(self, patterns: Sequence[str]) -> NDArray[np.bool_]:
+        """Return which file names match a pattern of ``--exclude``, bool[N].
+
+        Raises:
+            UsageError: None does, or there are no file names.
+        """
+        if self.file_names is None:
+            raise UsageError("--exclude names files; this data set is an array.", do="leave --exclude out")
+        found = np.array([any(fnmatch(name, pattern) for pattern in patterns) for name in self.file_names])
+        if not found.any():
+            raise UsageError(
+                f"--exclude {', '.join(patterns)} matches no file.",
+                do="patterns are relative to the data set",
+            )
+        return found
 
     def encoded(self, index: int) -> bytes:
         """Return the bytes whose hash is this example's uid.

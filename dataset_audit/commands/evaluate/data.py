@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -151,60 +150,41 @@ def read(
         UsageError: Nothing is left to train or test on, or an option does not fit the data set.
         DataError: Too many unreadable images.
     """
-    from dataset_audit.images.scan import check_skipped  # noqa: PLC0415 - decoders
-    from dataset_audit.train.hold import Holding, hold  # noqa: PLC0415 - torch
-
     dataset, test = opened
     size = config.image_size or tables.image_size
-    holding = Holding(
-        size=(size, size) if isinstance(size, int) else size,
-        resident=config.resident,
-        cache=config.cache,
-        work=config.checkpoint_dir or config.out.parent,
-        memory=config.memory,
-        workers=config.workers,
-    )
-    images, scan = hold(dataset, holding, device=device, progress=progress)
-    check_skipped(scan, config.max_skipped)
+    images, scan = _hold(config, dataset, (size, size) if isinstance(size, int) else size, device, progress)
     _compare(tables, scan, dataset)
-    labels = np.asarray(dataset.labels, np.int64).copy()
-    _refuse_flipped(tables, labels)
-    labels[tables.named.index] = np.where(tables.labels >= 0, tables.labels, labels[tables.named.index])
+    labels = _labels(tables, dataset)
     left_out = _left_out(config, tables, dataset)
     usable = scan.ok & (labels >= 0)
     rows = np.flatnonzero(usable & ~left_out & tables.trainable(len(labels)))
     clean, known = tables.clean(labels)
-    held: NDArray[np.int64] | None = None
+    held, name = rows[:0], ""
     if test is None:
         held, rows, name = _held_out(config, rows, labels, usable & left_out)
     if config.label_noise:
         labels, known = _flipped(config, labels, rows, len(dataset.class_names), known=known), True
     if not len(rows):
         raise UsageError("Nothing is left to train on.", where=dataset.spec, do="fewer --exclude")
-    if test is None and held is not None:
-        test_images, test_rows, test_labels, finger = images, held, clean[held], scan.fingerprint
+    if test is None:
+        tested = _Test(images, held, clean[held], name, scan)
     else:
-        test_images, found = _hold_test(config, opened, images.size, device, progress)
-        named = mapped(opened[1] or dataset, dataset.class_names)
-        test_rows = np.flatnonzero(found.ok & (named >= 0))
-        if not len(test_rows):
-            raise DataError("The test set has no image that can be tested on.", where=str(config.test))
-        test_labels, finger, name = named[test_rows], found.fingerprint, _name_of(test)
-        _warn_of_copies(scan, rows, found, test_rows, progress)
-    _warn_of_absent(test_labels, dataset.class_names, labels[rows], progress)
+        tested = _test(config, test, dataset, images.size, device, progress)
+        _warn_of_copies(scan, rows, tested, progress)
+    _warn_of_absent(tested.labels, dataset.class_names, labels[rows], progress)
     return Data(
         images=images,
         labels=labels,
         clean=clean,
         known_wrong=known,
         rows=rows,
-        test=test_images,
-        test_rows=test_rows,
-        test_labels=test_labels,
-        test_name=name,
+        test=tested.images,
+        test_rows=tested.rows,
+        test_labels=tested.labels,
+        test_name=tested.name,
         class_names=tuple(dataset.class_names),
         fingerprint=scan.fingerprint,
-        test_fingerprint=finger,
+        test_fingerprint=tested.scan.fingerprint,
         skipped=int((~scan.ok).sum()),
     )
 
@@ -232,32 +212,27 @@ def _compare(tables: Tables, scan: Scan, dataset: ImageDataset) -> None:
         )
 
 
-def _refuse_flipped(tables: Tables, labels: NDArray[np.int64]) -> None:
-    """A manifest names the labels of what it keeps alone; where scoring had flipped some, the rest are lost."""
-    stated = tables.labels
-    differ = int(((stated >= 0) & (stated != labels[tables.named.index])).sum())
+def _labels(tables: Tables, dataset: ImageDataset) -> NDArray[np.int64]:
+    """Return the labels of the data set, int64[N], with those of the table in their place.
+
+    Raises:
+        UsageError: A manifest names the labels of what it keeps alone; where scoring had flipped some, the rest are
+            lost.
+    """
+    labels, stated, index = np.asarray(dataset.labels, np.int64).copy(), tables.labels, tables.named.index
+    differ = int(((stated >= 0) & (stated != labels[index])).sum())
     if tables.scores is None and differ:
         raise UsageError(
             f"{tables.named.made_by}: {differ:,} labels are not those of the data set; scoring flipped them.",
             do="--scores with the table it was pruned from",
         )
+    labels[index] = np.where(stated >= 0, stated, labels[index])
+    return labels
 
 
 def _left_out(config: Config, tables: Tables, dataset: ImageDataset) -> NDArray[np.bool_]:
     found = tables.excluded(len(dataset))
-    if config.exclude:
-        if dataset.file_names is None:
-            raise UsageError("--exclude names files; this data set is an array.", do="leave --exclude out")
-        named = np.array(
-            [any(fnmatch(name, pattern) for pattern in config.exclude) for name in dataset.file_names]
-        )
-        if not named.any():
-            raise UsageError(
-                f"--exclude {', '.join(config.exclude)} matches no file.",
-                do="patterns are relative to the data set",
-            )
-        found |= named
-    return found
+    return found | dataset.matching(config.exclude) if config.exclude else found
 
 
 def _held_out(
@@ -294,15 +269,44 @@ def _flipped(
     return found
 
 
-def _hold_test(
+@dataclass(frozen=True, eq=False)
+class _Test:
+    """Images tested on, which rows of them, their labels, what they are called, and what reading them found."""
+
+    images: Images
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    name: str
+    scan: Scan
+
+
+def _test(
     config: Config,
-    opened: tuple[ImageDataset, ImageDataset | None],
+    test: ImageDataset,
+    dataset: ImageDataset,
     size: tuple[int, int],
     device: torch.device,
     progress: Progress,
+) -> _Test:
+    """Read a test set that is another data set, at the size of the training images."""
+    images, scan = _hold(config, test, size, device, progress)
+    labels = mapped(test, dataset.class_names)
+    rows = np.flatnonzero(scan.ok & (labels >= 0))
+    if not len(rows):
+        raise DataError("The test set has no image that can be tested on.", where=str(config.test))
+    name = f"{test.spec} ({test.split[0]})" if test.split else test.spec
+    return _Test(images, rows, labels[rows], name, scan)
+
+
+def _hold(
+    config: Config,
+    dataset: ImageDataset,
+    size: tuple[int, int] | None,
+    device: torch.device,
+    progress: Progress,
 ) -> tuple[Images, Scan]:
-    from dataset_audit.images.scan import check_skipped  # noqa: PLC0415
-    from dataset_audit.train.hold import Holding, hold  # noqa: PLC0415
+    from dataset_audit.images.scan import check_skipped  # noqa: PLC0415 - decoders
+    from dataset_audit.train.hold import Holding, hold  # noqa: PLC0415 - torch
 
     holding = Holding(
         size=size,
@@ -312,26 +316,18 @@ def _hold_test(
         memory=config.memory,
         workers=config.workers,
     )
-    held, scan = hold(opened[1] or opened[0], holding, device=device, progress=progress)
+    held, scan = hold(dataset, holding, device=device, progress=progress)
     check_skipped(scan, config.max_skipped)
     return held, scan
 
 
-def _name_of(test: ImageDataset | None) -> str:
-    if test is None:
-        return "itself"
-    return f"{test.spec} ({test.split[0]})" if test.split else test.spec
-
-
-def _warn_of_copies(
-    scan: Scan, rows: NDArray[np.int64], test: Scan, test_rows: NDArray[np.int64], progress: Progress
-) -> None:
+def _warn_of_copies(scan: Scan, rows: NDArray[np.int64], test: _Test, progress: Progress) -> None:
     known = {scan.uid[row] for row in rows.tolist()}
-    copies = sum(test.uid[row] in known for row in test_rows.tolist())
+    copies = sum(test.scan.uid[row] in known for row in test.rows.tolist())
     if copies:
         progress.warn(
             "W-leak",
-            f"{copies:,} of {len(test_rows):,} test images are byte for byte among the training images",
+            f"{copies:,} of {len(test.rows):,} test images are byte for byte among the training images",
         )
 
 
