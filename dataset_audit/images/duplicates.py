@@ -56,15 +56,23 @@ def clusters(grey: NDArray[np.float32], hashes: Sequence[str]) -> NDArray[np.int
         grey: float32[N, 32, 32], small grey copies.
         hashes: ``pixel_hash`` of each.
     """
-    from scipy.sparse import coo_array  # noqa: PLC0415
+    return joined([equal(hashes), _near(grey)], len(grey))
+
+
+def equal(hashes: Sequence[str]) -> NDArray[np.int64]:
+    """Return int64[P, 2]: each picture whose pixels an earlier one has, behind the first of those."""
+    first: dict[str, int] = {}
+    known = [(first.setdefault(key, index), index) for index, key in enumerate(hashes)]
+    return np.array([pair for pair in known if pair[0] != pair[1]], np.int64).reshape(-1, 2)
+
+
+def joined(pairs: Sequence[NDArray[np.int64]], n: int) -> NDArray[np.int64]:
+    """Return int64[N]: for each of N the smallest that pairs, each int64[P, 2], lead to, directly or by a chain."""
+    from scipy.sparse import coo_array  # noqa: PLC0415 - only commands that look for duplicates pay for scipy
     from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
 
-    n = len(grey)
-    first: dict[str, int] = {}
-    left = [(first.setdefault(key, index), index) for index, key in enumerate(hashes)]
-    pairs = np.array([pair for pair in left if pair[0] != pair[1]], np.int64).reshape(-1, 2)
-    pairs = np.concatenate([pairs, _near(grey)])
-    graph = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    one, other = np.concatenate(pairs).T
+    graph = coo_array((np.ones(len(one), np.int8), (one, other)), shape=(n, n))
     count, component = connected_components(graph, directed=False)
     least = np.full(count, n, np.int64)
     np.minimum.at(least, component, np.arange(n))

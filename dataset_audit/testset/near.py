@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataset_audit import seeds
+from dataset_audit.images.duplicates import equal, joined
 
 SIDE: Final = 16
 ALIKE: Final = 0.85
@@ -97,26 +98,14 @@ def clusters(made: Vectors, hashes: Sequence[str], done: Done = _nothing) -> NDA
         hashes: Their pixels' identities, by which flat pictures are compared.
         done: Told how many were looked up.
     """
-    from scipy.sparse import coo_array  # noqa: PLC0415 - only where images are compared
-    from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
-
-    n = len(made)
-    first: dict[str, int] = {}
-    known = [(first.setdefault(key, row), row) for row, key in enumerate(hashes)]
-    found = [np.array([pair for pair in known if pair[0] != pair[1]], np.int64).reshape(-1, 2)]
+    n, found = len(made), [equal(hashes)]
     for start in range(0, n, _BLOCK):
         # to be mirrored images of each other goes both ways, so each pair is looked at once
         likeness = _likeness(made[start : start + _BLOCK], made[start:])
         near = np.argwhere(likeness >= ALIKE) + start
         found.append(near[near[:, 0] < near[:, 1]])
         done(len(likeness))
-    pairs = np.concatenate(found)
-    graph = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
-    count, component = connected_components(graph, directed=False)
-    least = np.full(count, n, np.int64)
-    np.minimum.at(least, component, np.arange(n))
-    named: NDArray[np.int64] = least[component]
-    return named
+    return joined(found, n)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
