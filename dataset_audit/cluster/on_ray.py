@@ -7,7 +7,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from dataset_audit.cluster.tasks import Handle, Tasks
@@ -21,11 +22,11 @@ class _Ray:
     def __init__(self, ray: Any) -> None:
         self._ray = ray
         # a task that fails is not tried again: what it says of the data will not change
-        self._call = ray.remote(_called).options(num_cpus=1, max_retries=3, retry_exceptions=False)
+        self._call = ray.remote(called).options(num_cpus=1, max_retries=3, retry_exceptions=False)
 
     def submit(self, task: Callable[[], object]) -> Handle:
         """Begin a task."""
-        return self._call.remote(task)
+        return self._call.remote(task, str(Path.cwd()))
 
     def result(self, handle: Handle) -> Any:
         """Wait for a task; raise what it raised."""
@@ -35,7 +36,10 @@ class _Ray:
             raise error.cause from None
 
 
-def _called(task: Callable[[], object]) -> object:
+def called(task: Callable[[], object], folder: str) -> object:
+    """Return what a task gives, run in the folder of who sent it, for its paths may be relative."""
+    with suppress(OSError):  # absolute paths need no folder
+        os.chdir(folder)  # Ray starts its workers in one of its own
     return task()
 
 

@@ -96,6 +96,12 @@ def on_ray(count: int | None, *, device: str) -> Iterator[Room]:
     Raises:
         EnvironmentProblem: No Ray, or no room within two minutes.
     """
+    if os.environ.get("RAY_ADDRESS", "").startswith("ray://"):
+        raise EnvironmentProblem(
+            "A client of Ray is no part of its cluster: the other processes could not reach this one.",
+            where=os.environ["RAY_ADDRESS"],
+            do="start it on a machine of the cluster: ray job submit -- audit ...",
+        )
     with connected() as ray:
         nodes = [
             Node(
@@ -255,6 +261,7 @@ def _actor(ray: Any, plan: Plan, at: Any) -> Any:
             num_gpus=int(plan.gpu),
             max_concurrency=2,  # a signal, while it runs
             scheduling_strategy=at,
+            runtime_env={"env_vars": {"RAY_worker_niceness": "0"}},  # in every sum all wait for the slowest
         )
         .remote()
     )

@@ -70,14 +70,18 @@ class Child:
         """Begin ``audit`` with these arguments, with this Python."""
         told = {**os.environ, **environment}
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "dataset_audit", *arguments],
-            cwd=folder,
-            env={name: value for name, value in told.items() if value is not None},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._said,
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "dataset_audit", *arguments],
+                cwd=folder,
+                env={name: value for name, value in told.items() if value is not None},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._said,
+            )
+        except OSError:
+            self._said.close()
+            raise
 
     def ended(self) -> End | None:
         """Return how it ended, None while it runs."""

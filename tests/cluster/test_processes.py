@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dataset_audit.cluster.places import Node, Plan, carried, given, planned
+from dataset_audit.cluster.places import Node, Plan, Process, carried, given, on_ray, planned
 from dataset_audit.cluster.processes import Child, End, Room, here, ranked, started
 from dataset_audit.errors import EnvironmentProblem
 
@@ -150,3 +150,15 @@ def test_settings_travel_and_threads_only_if_somebody_said_how_many() -> None:
     assert carried({JOB: '{"runtime_env": {}}', "OMP_NUM_THREADS": "1"}) == {"OMP_NUM_THREADS": None}
     said = json.dumps({"runtime_env": {"env_vars": {"OMP_NUM_THREADS": "4"}}})
     assert carried({JOB: said, "OMP_NUM_THREADS": "4"}) == {"OMP_NUM_THREADS": "4"}
+
+
+def test_a_machine_that_lacks_the_folder_says_so(tmp_path: Path) -> None:
+    assert Process().run(["--version"], str(tmp_path / "absent"), {}) == End(
+        code=1, said=f"No such file or directory: {tmp_path / 'absent'}"
+    )
+
+
+def test_a_client_that_the_others_could_not_reach_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    with pytest.raises(EnvironmentProblem, match="no part of its cluster"), on_ray(2, device="cpu"):
+        pass

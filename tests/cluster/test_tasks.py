@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dataset_audit.cluster.on_ray import called
 from dataset_audit.cluster.tasks import Tasks
 from dataset_audit.commands.prune import Config, run
 from dataset_audit.errors import DataError, EnvironmentProblem
@@ -103,6 +104,15 @@ def test_what_a_task_refuses_is_refused_here(workers: Processes, scores: Path, t
         run(config, Silent(), Tasks(workers, in_flight=2))
     assert caught.value.exit_code == 3
     assert not (tmp_path / "m.parquet").exists()
+
+
+def test_a_task_on_the_cluster_runs_in_the_folder_of_who_sent_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # and back
+    for folder, found in ((tmp_path / "there", "there"), (tmp_path / "absent", "there")):
+        (tmp_path / "there").mkdir(exist_ok=True)
+        assert called(lambda: Path.cwd().name, str(folder)) == found
 
 
 def test_without_ray_the_extra_is_named(
