@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Literal, get_args
 
@@ -82,6 +82,19 @@ class Recipe:
         for law, holds in laws.items():
             if not holds:
                 raise UsageError(f"Recipe {self.name}: {law}.", do="audit --list recipes")
+
+    def stated(self) -> dict[str, object]:
+        """Return every field as plain JSON, as configurations state a recipe."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
+
+    @staticmethod
+    def of(stated: Mapping[str, object]) -> Recipe:
+        """Return the recipe that a configuration states; fields that are not known any more are left out."""
+        known = {field.name for field in fields(Recipe)}
+        values = {name: tuple(v) if isinstance(v, list) else v for name, v in stated.items() if name in known}
+        return Recipe(**values)  # type: ignore[arg-type]  # as `stated` gave them
 
     def learning_rate(self, step: int, steps: int) -> float:
         """Return the learning rate of ``step`` (0-based) of ``steps`` in all.

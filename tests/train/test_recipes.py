@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from dataset_audit.errors import UsageError
-from dataset_audit.train.recipes import RECIPES, recipe
+from dataset_audit.train.recipes import RECIPES, Recipe, recipe
 
 
 def test_toneva_cifar_drops_by_a_fifth_at_epochs_60_120_and_160_of_200() -> None:
@@ -86,3 +88,10 @@ def test_an_unknown_recipe_names_the_nearest() -> None:
 def test_every_recipe_carries_its_own_name_and_source(name: str) -> None:
     assert RECIPES[name].name == name
     assert RECIPES[name].source
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_a_configuration_states_of_a_recipe_is_that_recipe(name: str) -> None:
+    stated = json.loads(json.dumps(RECIPES[name].stated()))
+    assert Recipe.of(stated) == RECIPES[name]
+    assert Recipe.of(stated | {"cutout": 16}) == RECIPES[name], "a field of another version"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Literal
 
@@ -304,10 +304,7 @@ def identity(config: Config, data: Data, resolved: Resolved, found: list[Job]) -
         rows.update(job.name.encode() + job.rows.tobytes())
     labels = data.labels[data.rows]
     return {
-        "recipe": {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(resolved.recipe).items()
-        },
+        "recipe": resolved.recipe.stated(),
         "model": resolved.model,
         "seeds": list(resolved.seeds),
         "budget": config.budget,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from fnmatch import fnmatch
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -113,7 +112,7 @@ def read_images(config: Config, dataset: ImageDataset, device: torch.device, pro
         work=config.checkpoint_dir or config.out.parent,
         memory=config.memory,
         workers=config.workers,
-        exclude=_excluded(dataset, config.exclude),
+        exclude=dataset.matching(config.exclude) if config.exclude else None,
     )
     images, scan = hold(dataset, holding, device=device, progress=progress)
     check_skipped(scan, config.max_skipped)
@@ -133,20 +132,6 @@ def read_images(config: Config, dataset: ImageDataset, device: torch.device, pro
         labels = labels.copy()
         labels[rows], flipped[rows] = noisy, flips
     return Opened(dataset, scan, images, status, labels, flipped, rows)
-
-
-def _excluded(dataset: ImageDataset, patterns: tuple[str, ...]) -> NDArray[np.bool_] | None:
-    """Return which rows a pattern names; None where nothing is excluded."""
-    if not patterns:
-        return None
-    if dataset.file_names is None:
-        raise UsageError("--exclude names files; this data set is an array.", do="leave --exclude out")
-    found = np.array([any(fnmatch(name, pattern) for pattern in patterns) for name in dataset.file_names])
-    if not found.any():
-        raise UsageError(
-            f"--exclude {', '.join(patterns)} matches no file.", do="patterns are relative to the data set"
-        )
-    return found
 
 
 def resolve(
@@ -178,9 +163,7 @@ def resolve(
         raise UsageError(f"--el2n-epochs {beyond[0]} is past the last epoch, {chosen.epochs}.")
     run_seeds = tuple(config.seed + run for run in range(config.seeds))
     identity: dict[str, object] = {
-        "recipe": {
-            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(chosen).items()
-        },
+        "recipe": chosen.stated(),
         "model": model,
         "seeds": list(run_seeds),
         "label_noise": config.label_noise,

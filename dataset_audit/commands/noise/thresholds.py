@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, cast
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from dataset_audit.images.opened import ImageDataset
     from dataset_audit.train.batches import Images
-    from dataset_audit.train.fit import Task
     from dataset_audit.train.recipes import Recipe
+    from dataset_audit.train.task import Task
 
 ENOUGH: Final = 100  # threshold samples a run needs for its 99th percentile to be more than their largest
 
@@ -98,8 +98,7 @@ def plan(config: Config, gathered: Gathered, progress: Progress) -> Course:
 
     device = machine.choose_device(config.device)
     stated = cast("Mapping[str, object]", made["recipe"])  # checked to be one
-    known = {field.name for field in fields(Recipe)}
-    recipe = Recipe(**{key: _plain(value) for key, value in stated.items() if key in known})  # type: ignore[arg-type]
+    recipe = Recipe.of(stated)
     model, size = str(made["model"]), cast("Sequence[int]", made["image_size"])
     check_known(model)
     return Course(
@@ -134,10 +133,6 @@ def _made_by(config: Config, gathered: Gathered) -> tuple[Provenance, Mapping[st
     if (gathered.labels < 0).any():
         raise UsageError(f"{config.scores} ranks examples without a label.", do="without --threshold-samples")
     return origin, made
-
-
-def _plain(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def open_images(config: Config, gathered: Gathered) -> ImageDataset:
@@ -222,8 +217,8 @@ def _tasks(course: Course, images: Images, labels: NDArray[np.int64], classes: i
     """Yield the task of each run: its threshold samples are of the last class, which means nothing."""
     import torch  # noqa: PLC0415
 
-    from dataset_audit.train.fit import Task  # noqa: PLC0415
     from dataset_audit.train.hold import normalisation  # noqa: PLC0415
+    from dataset_audit.train.task import Task  # noqa: PLC0415
 
     mean, std = normalisation(course.recipe, images, course.rows, course.device)
     for seed, chosen in zip(course.seeds, course.sets, strict=True):

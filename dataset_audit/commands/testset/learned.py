@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dataset_audit.runs import Settings
-    from dataset_audit.train.fit import State, Task
+    from dataset_audit.train.task import State, Task
 
 Ints = NDArray[np.int64]
 
@@ -49,13 +49,9 @@ class Course:
 
     def identity(self) -> dict[str, object]:
         """Return every setting that decides the answers."""
-        fields = {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(self.recipe).items()
-        }
         return {
             "models": [each.name for each in self.models],
-            "recipe": fields,
+            "recipe": self.recipe.stated(),
             "precision": self.precision,
             "device": self.device.type,
             "image_size": list(self.size),
@@ -174,8 +170,8 @@ def _learn(
 
 
 def _task(config: Config, material: Material, pictures: Pictures, chosen: Course) -> Task:
-    from dataset_audit.train.fit import Task  # noqa: PLC0415
     from dataset_audit.train.hold import normalisation  # noqa: PLC0415
+    from dataset_audit.train.task import Task  # noqa: PLC0415
 
     held, labels = pictures.train, material.train_label
     if held is None or labels is None:
