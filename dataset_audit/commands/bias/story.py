@@ -4,34 +4,35 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from dataset_audit import seeds
 from dataset_audit.bias.controls import CONTROLS, Bench
 from dataset_audit.bias.folds import folds
-from dataset_audit.bias.measure import Trial, typicality
+from dataset_audit.bias.measure import Trial
 from dataset_audit.bias.stock import Stock, check_identical, draw, read_headers, usable
 from dataset_audit.bias.views import VIEWS, Seen, Setting, look, setting
 from dataset_audit.commands.bias import said
+from dataset_audit.commands.bias.charts import charts
 from dataset_audit.commands.bias.choices import open_sources
 from dataset_audit.commands.bias.config import Config
 from dataset_audit.commands.bias.experiment import Lab, Store, curve_trials, trials
 from dataset_audit.commands.bias.findings import Findings, Phases, gather
+from dataset_audit.commands.bias.rows import table_of
 from dataset_audit.errors import GateFailed
 from dataset_audit.images.duplicates import clusters
 from dataset_audit.probes.registry import PROBES
 from dataset_audit.progress import Progress
 from dataset_audit.report import charts as drawing
-from dataset_audit.report.document import Note, Output, Report
+from dataset_audit.report.document import Output, Report, up_to_date
 from dataset_audit.tables import files, outputs, sidecar, unfinished
-from dataset_audit.tables.scores import Origin, Provenance, ScoreTable
 from dataset_audit.train.distributed import World, world
 from dataset_audit.train.ranks import on_this_machine
 
@@ -132,10 +133,9 @@ def _asked(config: Config, prepared: _Prepared) -> dict[str, object]:
     training = prepared.training
     network: dict[str, object] = {}
     if training is not None:
-        chosen = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(training.recipe).items()}
         network = {
             "model": training.model,
-            "recipe": chosen,
+            "recipe": training.recipe.stated(),
             "device": training.device.type,
             "precision": training.precision,
             "pretrained": training.pretrained,
@@ -193,12 +193,7 @@ def _audit(job: _Job, stock: Stock) -> Report:
     standing = peers.once(lambda: outputs.standing(config.out, "bias", identity, force=config.force))
     if standing == "finished":
         peers.once(lambda: unfinished.release(_folder(config), identity))
-        return Report(
-            "bias",
-            f"{config.out} is up to date",
-            items=(Note("nothing to do: the finished table has these sources and options"),),
-            summary={"nothing_to_do": True},
-        )
+        return up_to_date("bias", config.out, "the finished table has these sources and options")
     peers.once(lambda: unfinished.bind(_folder(config), identity, force=config.force))
     with job.phases.timed("decode and look"):
         common = replace(setting(stock, config.seed), network=config.image_size)
@@ -320,50 +315,6 @@ def _explain(job: _Job, bench: Bench, whole: Trial) -> Explanations:
     return found
 
 
-def _columns(
-    stock: Stock, rows: NDArray[np.int64], bench: Bench, told: Findings
-) -> tuple[dict[str, ArrayLike | Sequence[str | None]], tuple[str, ...]]:
-    """Return the columns of the table, one entry per image drawn, and the class names over all sources."""
-    n, best = len(stock), told.best
-    names = stock.class_names()
-    class_names = tuple(sorted({name for name in names if name is not None}))
-    number = {name: place for place, name in enumerate(class_names)}
-    label = np.array([-1 if name is None else number[name] for name in names], np.int32)
-    status, error, split = list(stock.status), list(stock.error), ["unused"] * n
-    used = set(rows.tolist())
-    for row in range(n):
-        if row not in used and status[row] == "ok":
-            status[row], error[row] = "excluded", "excluded: other sources have fewer"
-    tested = rows[best.rows]
-    for row, fold in zip(tested.tolist(), best.fold.tolist(), strict=True):
-        split[row] = f"test-{fold + 1}"
-    cluster = np.full(n, -1, np.int64)
-    cluster[rows] = rows[bench.clusters]
-    probability = np.full((n, len(stock.sources)), np.nan, np.float32)
-    probability[tested] = best.probability
-    typical = np.full(n, np.nan, np.float32)
-    typical[tested] = typicality(best)
-    predicted: list[str | None] = [None] * n
-    for row, source in zip(tested.tolist(), best.probability.argmax(1).tolist(), strict=True):
-        predicted[row] = stock.names[source]
-    columns: dict[str, ArrayLike | Sequence[str | None]] = {
-        "source": [stock.names[source] for source in stock.source],
-        "index": stock.index,
-        "uid": stock.uid,
-        "file_name": stock.file_names(),
-        "label": np.ma.masked_array(label, mask=label < 0),
-        "class_name": names,
-        "split": split,
-        "status": status,
-        "error": error,
-        "cluster": np.ma.masked_array(cluster, mask=cluster < 0),
-        "predicted_source": predicted,
-        "typicality": typical,
-    }
-    columns |= {f"p_{name}": probability[:, place] for place, name in enumerate(stock.names)}
-    return columns, class_names
-
-
 def _write(
     job: _Job,
     stock: Stock,
@@ -373,27 +324,7 @@ def _write(
     identity: Mapping[str, object],
 ) -> Report:
     config = job.config
-    columns, class_names = _columns(stock, rows, bench, told)
-    provenance = Provenance(
-        spec="",
-        fingerprint=str(identity["fingerprint"]),
-        n=len(stock),
-        class_names=class_names,
-        config=identity,
-        seeds=(config.seed,),
-        recommended={"by": "typicality"},
-        sources=tuple(
-            Origin(
-                name=source.name,
-                spec=source.dataset.spec,
-                n=len(source.dataset),
-                opened=source.opened,
-                class_names=source.dataset.class_names,
-            )
-            for source in stock.sources
-        ),
-    )
-    table = ScoreTable.of(columns, provenance)
+    table = table_of(stock, rows, bench.clusters, told, identity, seed=config.seed)
     summary = told.summary() | {"probe": told.best.probe}
     seconds = {name: round(value, 1) for name, value in job.phases.seconds.items()}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -420,7 +351,7 @@ def _write(
     written = table.write(config.out, document=document, format_name="bias")
     if config.charts is not None:
         caption = f"{', '.join(told.names)} · n = {told.each:,} each · seed {config.seed} · table {written.sha256[:8]}"
-        drawing.save(said.charts(told, bench), config.charts, prefix="bias", caption=caption)
+        drawing.save(charts(told, bench), config.charts, prefix="bias", caption=caption)
     return Report(
         command="bias",
         title=f"{len(told.names)} sources · {told.each:,} images of each · chance {100 / len(told.names):.1f} %",
