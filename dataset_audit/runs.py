@@ -17,8 +17,9 @@ from dataset_audit.scores.recorder import Recorder
 from dataset_audit.scores.shared import SharedRecorder
 from dataset_audit.tables import unfinished
 from dataset_audit.train import checkpoint
-from dataset_audit.train.fit import History, State, Task, fit, predict, start
+from dataset_audit.train.fit import fit, predict, start
 from dataset_audit.train.recipes import Recipe
+from dataset_audit.train.task import History, State, Task
 
 if TYPE_CHECKING:
     from dataset_audit.train.networks import Network

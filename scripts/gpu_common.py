@@ -20,10 +20,10 @@ from dataset_audit import seeds
 from dataset_audit.images.dataset import open_dataset
 from dataset_audit.progress import Silent
 from dataset_audit.train.batches import Resident
-from dataset_audit.train.fit import State, Task
 from dataset_audit.train.hold import Holding, hold, statistics
 from dataset_audit.train.networks import Network
 from dataset_audit.train.recipes import Recipe, recipe
+from dataset_audit.train.task import State, Task
 
 EPOCHS = 200  # of the protocol
 HELD_OUT = 40_000  # training rows of CIFAR-10 from here on are the test set where no other is named

@@ -25,10 +25,11 @@ from dataset_audit.select.order import order, tie_keys
 from dataset_audit.stats.agreement import overlap, spearman
 from dataset_audit.tables.scores import COLUMNS
 from dataset_audit.train import augment
-from dataset_audit.train.fit import State, Task, fit, start
+from dataset_audit.train.fit import fit, start
 from dataset_audit.train.models import build
 from dataset_audit.train.networks import Network
 from dataset_audit.train.recipes import Recipe
+from dataset_audit.train.task import State, Task
 
 KEPT = 0.3  # share of the hardest whose overlap is stated
 SCORES = ("aum", "el2n_mean", "forgetting")

@@ -10,7 +10,7 @@ import torch
 
 from dataset_audit import runs
 from dataset_audit.train.batches import Resident
-from dataset_audit.train.fit import Task
+from dataset_audit.train.task import Task
 
 
 def saving(device: str, every: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:

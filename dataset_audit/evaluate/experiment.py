@@ -18,8 +18,9 @@ from dataset_audit.progress import Progress
 from dataset_audit.runs import Settings, forget, learn
 from dataset_audit.tables import unfinished
 from dataset_audit.train.batches import Images, batch_lengths
-from dataset_audit.train.fit import Course, State, Task, predict
+from dataset_audit.train.fit import predict
 from dataset_audit.train.recipes import Recipe
+from dataset_audit.train.task import Course, State, Task
 
 if TYPE_CHECKING:
     from dataset_audit.train.networks import Network

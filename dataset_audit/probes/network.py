@@ -13,9 +13,10 @@ from torch import Tensor
 from dataset_audit.probes.classify import Fold, Labels, Learned
 from dataset_audit.progress import Progress
 from dataset_audit.train.batches import Resident
-from dataset_audit.train.fit import State, Task, fit, predict, start
+from dataset_audit.train.fit import fit, predict, start
 from dataset_audit.train.hold import statistics
 from dataset_audit.train.models import build
+from dataset_audit.train.task import State, Task
 
 if TYPE_CHECKING:
     from dataset_audit.train.recipes import Recipe

@@ -24,22 +24,7 @@ from dataset_audit.train.gradients import Gradients, average_statistics
 from dataset_audit.train.networks import Network
 from dataset_audit.train.recipes import Recipe
 from dataset_audit.train.step import Observer, Plain, Said, Steps, Stream, Work
-from dataset_audit.train.task import ALL, Course, History, State, Task
-
-__all__ = [
-    "ALL",
-    "Course",
-    "History",
-    "Observer",
-    "State",
-    "Task",
-    "fit",
-    "forward",
-    "in_steps",
-    "predict",
-    "presented",
-    "start",
-]
+from dataset_audit.train.task import History, State, Task
 
 Figures = Generator[None, None, tuple[float, float]]
 """Pauses after each step of an epoch; gives its mean loss and accuracy."""

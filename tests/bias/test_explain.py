@@ -23,9 +23,9 @@ from dataset_audit.probes.classify import Fold, Learned
 from dataset_audit.probes.network import Trained, Training, train
 from dataset_audit.progress import Silent
 from dataset_audit.train.batches import Resident
-from dataset_audit.train.fit import History, State, Task
 from dataset_audit.train.networks import Network, ProbeNet, ResNet18, WideResNet
 from dataset_audit.train.recipes import recipe
+from dataset_audit.train.task import History, State, Task
 
 Pixels = NDArray[np.uint8]
 CPU = torch.device("cpu")

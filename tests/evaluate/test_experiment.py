@@ -22,10 +22,11 @@ from dataset_audit.evaluate.tune import best, trial
 from dataset_audit.progress import Silent
 from dataset_audit.runs import Settings, learn
 from dataset_audit.train.batches import Resident, batch_lengths
-from dataset_audit.train.fit import Course, Task, predict
+from dataset_audit.train.fit import predict
 from dataset_audit.train.models import build
 from dataset_audit.train.networks import Network
 from dataset_audit.train.recipes import recipe
+from dataset_audit.train.task import Course, Task
 
 N, M, CLASSES = 64, 30, 3
 ROWS = np.arange(4, N)  # the first four are held out
@@ -151,7 +152,7 @@ def test_budgets_are_counted_batch_by_batch(
     full = len(batch_lengths(60, batch_size))
     own = len(batch_lengths(count, batch_size))
     assert chosen == given.recipe
-    assert course.steps == max(1, round(share * 3 * (full if budget == "steps" else own)))
+    assert course.steps == max(1, round(share * (3 * (full if budget == "steps" else own))))
     assert presentations(given, arm) == slow_presentations(count, batch_size, course.steps)
 
 

@@ -10,9 +10,10 @@ from torch.nn import functional
 from dataset_audit.errors import UsageError
 from dataset_audit.train.airbench import Airbench, whitening
 from dataset_audit.train.batches import Resident
-from dataset_audit.train.fit import Task, start
+from dataset_audit.train.fit import start
 from dataset_audit.train.models import build
 from dataset_audit.train.recipes import recipe
+from dataset_audit.train.task import Task
 
 
 def pictures(count: int = 40, channels: int = 3, size: int = 12) -> torch.Tensor:

@@ -13,10 +13,11 @@ from torch.nn import functional
 from dataset_audit.progress import Silent
 from dataset_audit.runs import Settings, forget, learn
 from dataset_audit.train.batches import Resident, batch_lengths
-from dataset_audit.train.fit import Course, State, Task, fit, presented, start
+from dataset_audit.train.fit import fit, presented, start
 from dataset_audit.train.models import build
 from dataset_audit.train.networks import Network
 from dataset_audit.train.recipes import recipe
+from dataset_audit.train.task import Course, State, Task
 
 N, CLASSES = 60, 3
 PLAN = recipe("fast", {"epochs": "4", "batch_size": "16", "crop_padding": "0", "flip": "false"})

@@ -12,10 +12,11 @@ from dataset_audit.errors import DataError
 from dataset_audit.progress import Silent
 from dataset_audit.train import checkpoint
 from dataset_audit.train.batches import Resident, batch_lengths
-from dataset_audit.train.fit import History, State, Task, fit, predict, start
+from dataset_audit.train.fit import fit, predict, start
 from dataset_audit.train.models import build
 from dataset_audit.train.networks import Network
 from dataset_audit.train.recipes import Recipe, recipe
+from dataset_audit.train.task import History, State, Task
 
 N, CLASSES = 53, 3
 

@@ -20,15 +20,16 @@ from dataset_audit.train.models import build
 from dataset_audit.train.networks import Network
 from dataset_audit.train.recipes import Recipe, recipe
 from dataset_audit.train.step import WARM, Plain, Steps, Work
+from dataset_audit.train.task import Course, State, Task
 
 N, CLASSES = 53, 3
 
 
-def task(**changes: object) -> fit.Task:
+def task(**changes: object) -> Task:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, CLASSES, N)
     images = rng.integers(0, 120, (N, 12, 12, 3)) + 60 * labels[:, None, None, None]
-    made = fit.Task(
+    made = Task(
         images=Resident(torch.from_numpy(images.astype(np.uint8))),
         labels=torch.from_numpy(labels),
         rows=np.arange(N),
@@ -51,13 +52,13 @@ def made(name: str) -> Callable[[], Network]:
     return lambda: build(name, classes=CLASSES, channels=3, image_size=12)
 
 
-def trained(given: fit.Task, chosen: Recipe, model: str = "small") -> tuple[fit.State, Recorder]:
+def trained(given: Task, chosen: Recipe, model: str = "small") -> tuple[State, Recorder]:
     recorder = Recorder(N, CLASSES)
     state = fit.start(given, chosen, made(model))
     return fit.fit(given, chosen, state, observe=recorder.update), recorder
 
 
-def same(one: fit.State, other: fit.State) -> bool:
+def same(one: State, other: State) -> bool:
     tensors = zip(one.network.state_dict().values(), other.network.state_dict().values(), strict=True)
     return all(torch.equal(a, b) for a, b in tensors)
 
@@ -68,7 +69,7 @@ def same(one: fit.State, other: fit.State) -> bool:
         ("small", {}, {}),
         ("airbench", {}, {"label_smoothing": "0.1", "momentum": "0.85"}),
         ("small", {"rows": np.arange(0, N, 3)}, {"schedule": "constant"}),
-        ("small", {"course": fit.Course(steps=7)}, {"momentum": "0", "nesterov": "no"}),
+        ("small", {"course": Course(steps=7)}, {"momentum": "0", "nesterov": "no"}),
         ("small", {}, {"flip": "no", "crop_padding": "0"}),
         ("small", {"precision": "bf16"}, {}),
     ],
@@ -89,7 +90,7 @@ def test_replayed_steps_end_in_the_bits_of_the_plain_loop(
 def test_a_run_may_be_resumed_the_other_way(replay: bool) -> None:
     whole, _ = trained(task(replay=replay), short())
 
-    def stop(state: fit.State) -> None:
+    def stop(state: State) -> None:
         raise KeyboardInterrupt
 
     cut = fit.start(task(), short(), made("small"))
@@ -167,7 +168,7 @@ def test_on_a_gpu_steps_are_replayed_unless_something_would_be_lost() -> None:
     seen: list[torch.Tensor] = []
     anyones = lambda indices, logits, labels, features=None: seen.append(indices)  # noqa: E731
     assert not fit._replayable(on_gpu, anyones)  # its list would not grow in a replay
-    assert not fit._replayable(replace(on_gpu, course=fit.Course(skip=0.5)), None)
+    assert not fit._replayable(replace(on_gpu, course=Course(skip=0.5)), None)
     assert not fit._replayable(replace(on_gpu, world=World(0, 2)), None)
     assert not fit._replayable(replace(on_gpu, replay=False), None)
 
@@ -239,7 +240,7 @@ def test_streamed_images_and_skipped_examples_take_the_plain_loop() -> None:
     plain, _ = trained(task(replay=False), short())
     streamed, _ = trained(task(images=Elsewhere()), short())
     assert same(plain, streamed)
-    skipping = fit.Course(skip=0.5)
+    skipping = Course(skip=0.5)
     assert same(
         trained(task(course=skipping), short())[0], trained(task(course=skipping, replay=False), short())[0]
     )

@@ -18,9 +18,9 @@ from dataset_audit.progress import Silent
 from dataset_audit.runs import Settings, run
 from dataset_audit.train.batches import Resident
 from dataset_audit.train.distributed import ALONE, World, world
-from dataset_audit.train.fit import Task
 from dataset_audit.train.models import build
 from dataset_audit.train.recipes import recipe
+from dataset_audit.train.task import Task
 
 N, CLASSES, EPOCHS = 41, 3, 3
 PLAN = recipe("fast", {"epochs": str(EPOCHS), "batch_size": "13", "crop_padding": "1", "lr": "0.02"})

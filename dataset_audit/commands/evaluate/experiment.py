@@ -20,9 +20,9 @@ from dataset_audit.evaluate.tune import best, trial, trials, validation
 from dataset_audit.progress import Progress
 from dataset_audit.runs import Settings
 from dataset_audit.train.distributed import awaited, world
-from dataset_audit.train.fit import Task
 from dataset_audit.train.hold import normalisation
 from dataset_audit.train.models import build
+from dataset_audit.train.task import Task
 
 
 def prepared(config: Config, data: Data, resolved: Resolved) -> Bench:

@@ -143,9 +143,9 @@ def _train(config: Config, opened: Opened, resolved: Resolved, folder: Path, pro
 
     from dataset_audit.runs import Settings, finished, kept_at, run  # noqa: PLC0415
     from dataset_audit.train.distributed import awaited  # noqa: PLC0415
-    from dataset_audit.train.fit import Task  # noqa: PLC0415
     from dataset_audit.train.hold import normalisation  # noqa: PLC0415
     from dataset_audit.train.models import build  # noqa: PLC0415
+    from dataset_audit.train.task import Task  # noqa: PLC0415
 
     device, chosen, images = resolved.device, resolved.recipe, opened.images
     mean, std = normalisation(chosen, images, opened.rows, device)
