@@ -92,7 +92,7 @@ FORGETTING: Sequence[Section] = (
     Section(
         title="What is recorded",
         options=(
-            option("--el2n-epochs", metavar="N[,N]", parse=values.wholes, default="none",
+            option("--el2n-epochs", metavar="N[,N]|none", parse=values.wholes_or_none, default="the last three",
                     help="after which epochs to score EL2N in eval mode"),
             option("--tdds", metavar="T,J", parse=values.pair, default="no",
                     help="TDDS over T presentations in windows of J; costs a float per class and example"),

@@ -119,6 +119,11 @@ def wholes(flag: str, text: str) -> tuple[int, ...]:
     return tuple(whole(flag, part.strip()) for part in text.split(","))
 
 
+def wholes_or_none(flag: str, text: str) -> tuple[int, ...]:
+    """Return whole numbers separated by commas; the word none for no number."""
+    return () if text == "none" else wholes(flag, text)
+
+
 def pair(flag: str, text: str) -> tuple[int, int]:
     """Return two whole numbers separated by a comma."""
     numbers = wholes(flag, text)

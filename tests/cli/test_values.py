@@ -11,7 +11,8 @@ from dataset_audit.errors import AuditError, UsageError
 
 PARSERS = [
     values.text, values.path, values.output, values.whole, values.number, values.share, values.memory, values.pixels,
-    values.wholes, values.pair, values.names, values.colour, values.assignments, values.keep, values.policy,
+    values.wholes, values.wholes_or_none, values.pair, values.names, values.colour, values.assignments, values.keep,
+    values.policy,
     values.one_of("a", "b"),
 ]  # fmt: skip
 
@@ -32,6 +33,8 @@ PARSERS = [
         (values.pixels, "89.5M", 89_500_000),
         (values.pixels, "1000", 1000),
         (values.wholes, "5,10", (5, 10)),
+        (values.wholes_or_none, "5,10", (5, 10)),
+        (values.wholes_or_none, "none", ()),
         (values.pair, "60,10", (60, 10)),
         (values.names, "aum, el2n", ("aum", "el2n")),
         (values.colour, "White", (255, 255, 255)),

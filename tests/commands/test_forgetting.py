@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from dataset_audit.commands.forgetting import Config, run, story
+from dataset_audit.commands.forgetting.choices import late
 from dataset_audit.errors import DataError, EnvironmentProblem, MismatchError, UsageError
 from dataset_audit.images.dataset import open_dataset
 from dataset_audit.progress import Silent
@@ -53,6 +54,22 @@ def audit(
 ) -> Report:
     overrides = {"epochs": str(epochs), "batch_size": "16", **options.pop("overrides", {})}
     return run(Config(spec=str(folder), out=out, overrides=overrides, **options), progress or Silent())
+
+
+@pytest.mark.parametrize(
+    ("epochs", "at"), [(1, (1,)), (2, (2,)), (3, (2, 3)), (4, (3, 4)), (30, (28, 29, 30))]
+)
+def test_el2n_is_taken_after_the_last_epochs_of_the_second_half(epochs: int, at: tuple[int, ...]) -> None:
+    assert late(epochs) == at
+
+
+def test_el2n_of_the_end_is_the_default_and_can_be_left_out(folder: Path, tmp_path: Path) -> None:
+    for name, told in (("default", None), ("said", (2, 3)), ("none", ())):
+        audit(folder, tmp_path / f"{name}.parquet", el2n_epochs=told)
+    assert (tmp_path / "default.parquet").read_bytes() == (tmp_path / "said.parquet").read_bytes()
+    told, none = (ScoreTable.read(tmp_path / f"{name}.parquet") for name in ("default", "none"))
+    assert set(told.names) - set(none.names) == {"el2n"}
+    assert np.isfinite(told.floats("el2n")).all()
 
 
 def test_a_table_of_one_row_per_image_with_its_identity_and_scores(folder: Path, tmp_path: Path) -> None:

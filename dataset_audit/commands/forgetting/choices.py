@@ -50,6 +50,7 @@ class Resolved:
         device: Of this process.
         seeds: One per run.
         identity: What decides the bytes.
+        el2n_epochs: After which epochs EL2N is taken.
         recommended: What to rank by.
         sharing: The processes that share the examples of each run.
         dealing: The processes that share out the runs.
@@ -62,6 +63,7 @@ class Resolved:
     device: torch.device
     seeds: tuple[int, ...]
     identity: dict[str, object]
+    el2n_epochs: tuple[int, ...]
     recommended: dict[str, object]
     sharing: World
     dealing: World
@@ -134,6 +136,14 @@ def read_images(config: Config, dataset: ImageDataset, device: torch.device, pro
     return Opened(dataset, scan, images, status, labels, flipped, rows)
 
 
+def late(epochs: int) -> tuple[int, ...]:
+    """Return the last epochs of a run, 1-based: up to three, all in its second half.
+
+    EL2N there finds wrong labels that averages over the run, which carry its beginning, miss.
+    """
+    return tuple(epoch for epoch in range(max(1, epochs - 2), epochs + 1) if 2 * epoch > epochs)
+
+
 def resolve(
     config: Config, opened: Opened, device: torch.device, precision: Literal["bf16", "fp32"], *, world: World
 ) -> Resolved:
@@ -158,7 +168,8 @@ def resolve(
     if not config.augment:
         chosen = recipe(name, {**config.overrides, "crop_padding": "0", "flip": "false"})
     check_known(model)
-    beyond = [epoch for epoch in config.el2n_epochs if epoch > chosen.epochs]
+    measured = late(chosen.epochs) if config.el2n_epochs is None else config.el2n_epochs
+    beyond = [epoch for epoch in measured if epoch > chosen.epochs]
     if beyond:
         raise UsageError(f"--el2n-epochs {beyond[0]} is past the last epoch, {chosen.epochs}.")
     run_seeds = tuple(config.seed + run for run in range(config.seeds))
@@ -167,7 +178,7 @@ def resolve(
         "model": model,
         "seeds": list(run_seeds),
         "label_noise": config.label_noise,
-        "el2n_epochs": list(config.el2n_epochs),
+        "el2n_epochs": list(measured),
         "tdds": list(config.tdds) if config.tdds else None,
         "per_run": config.per_run,
         "precision": precision,
@@ -190,6 +201,7 @@ def resolve(
         device,
         run_seeds,
         identity,
+        measured,
         {"by": by, **agreement(chosen.name, model, chosen.epochs)},
         sharing,
         dealing,

@@ -24,7 +24,7 @@ class Config:
     seed: int = 1
     seeds: int = 1
     label_noise: float = 0.0
-    el2n_epochs: tuple[int, ...] = ()
+    el2n_epochs: tuple[int, ...] | None = None  # None: after the last three
     tdds: tuple[int, int] | None = None
     per_run: bool = False
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -63,7 +63,7 @@ class Config:
             or 4 <= self.image_size <= 1024,
             f"--max-skipped {self.max_skipped}: a share in [0, 1]": 0 <= self.max_skipped <= 1,
             f"--max-pixels {self.max_pixels}: at least 1": self.max_pixels >= 1,
-            "--el2n-epochs: epochs are counted from 1": all(epoch >= 1 for epoch in self.el2n_epochs),
+            "--el2n-epochs: epochs are counted from 1": all(epoch >= 1 for epoch in self.el2n_epochs or ()),
             "--tdds T,J: J at least 3 and T at least J": self.tdds is None
             or 3 <= self.tdds[1] <= self.tdds[0],
         }

@@ -154,7 +154,7 @@ def _train(config: Config, opened: Opened, resolved: Resolved, folder: Path, pro
         folder=folder,
         digest=outputs.digest(resolved.identity),
         checkpoint_every=config.checkpoint_every,
-        el2n_epochs=config.el2n_epochs,
+        el2n_epochs=resolved.el2n_epochs,
         tdds=config.tdds,
     )
     task = Task(
@@ -244,7 +244,7 @@ def _origin(config: Config, opened: Opened, resolved: Resolved) -> Provenance:
         config=resolved.identity,
         seeds=resolved.seeds,
         recommended=resolved.recommended,
-        epochs={"el2n": list(config.el2n_epochs)} if config.el2n_epochs else {},
+        epochs={"el2n": list(resolved.el2n_epochs)} if resolved.el2n_epochs else {},
         opened={"split": config.split, "seed": config.seed, "background": list(config.background)},
     )
 
