@@ -125,7 +125,8 @@ class Peers:
         if self._world is not None:
             with suppress(RuntimeError):  # the others may be gone
                 code = self._world.leave(code, GRACE)
-        self._until_then.close()
+        with suppress(Exception):  # what does not end in order ends with this process
+            self._until_then.close()
         return code
 
     def _met(self, world: Callable[[], World]) -> World:
@@ -179,8 +180,10 @@ class Peers:
                 interrupt(error)
         time.sleep(GRACE)
         if not self.ending:
-            self._until_then.close()
-            stuck(error)
+            try:
+                self._until_then.close()
+            finally:
+                stuck(error)
 
     def _failed(self) -> PeerFailed | None:
         if self._world is None:

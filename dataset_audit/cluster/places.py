@@ -77,7 +77,7 @@ def planned(nodes: Sequence[Node], first: str, count: int | None, *, gpu: bool) 
             return Plan(count=count, cores=cores, gpu=gpu)
     what = f"{gpus} GPUs" if gpu else f"{sum(node.cores for node in nodes)} cores"
     raise EnvironmentProblem(
-        f"{count} processes are more than Ray has room for: {what} on {len(nodes)} machines.",
+        f"{count} processes are more than Ray has room for: {what} in all.",
         do="fewer --processes",
     )
 

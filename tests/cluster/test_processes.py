@@ -131,7 +131,7 @@ def test_each_process_gets_as_many_cores_as_all_can_have(
 
 @pytest.mark.parametrize(("count", "gpu", "there"), [(7, True, "6 GPUs"), (21, False, "20 cores")])
 def test_more_processes_than_there_is_room_for_are_refused_at_once(count: int, gpu: bool, there: str) -> None:
-    with pytest.raises(EnvironmentProblem, match=f"{count} processes .* {there} on 2 machines"):
+    with pytest.raises(EnvironmentProblem, match=f"{count} processes .* {there} in all"):
         planned(GPUS, "a", count, gpu=gpu)
 
 
