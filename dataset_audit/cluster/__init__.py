@@ -1,1 +1,1 @@
-"""Other machines: the functions of `select.shards` run there, one task per file; what they return merges here."""
+"""Other machines: functions of `select.shards` run there, a task per file, or the command itself, as a further process."""
