@@ -1,1 +1,1 @@
-"""Other machines: functions of `select.shards` run there, a task per file, or the command itself, as a further process."""
+"""Other machines: functions of `select.shards` run there, a task per file, or the command itself once more."""
