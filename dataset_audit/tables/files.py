@@ -274,18 +274,28 @@ def steady(path: Path) -> Iterator[None]:
     Raises:
         DataError: It was replaced or changed meanwhile.
     """
-    before = _state(path)
+    before = state(path)
     yield
-    if before is not None and _state(path) != before:
-        raise DataError(f"{path} was changed while it was read.", do="the same command again")
+    refuse_changed(path, before)
 
 
-def _state(path: Path) -> tuple[int, ...] | None:
+def state(path: Path) -> tuple[int, ...] | None:
+    """Return what differs once a file was changed or replaced, on any machine that sees it; None if nothing is seen."""
     try:
         facts = path.stat()
     except OSError:
         return None
-    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
+def refuse_changed(path: Path, before: tuple[int, ...] | None) -> None:
+    """Raise if a file is no longer what `state` said of it.
+
+    Raises:
+        DataError: It was replaced or changed meanwhile.
+    """
+    if before is not None and state(path) != before:
+        raise DataError(f"{path} was changed while it was read.", do="the same command again")
 
 
 @contextmanager

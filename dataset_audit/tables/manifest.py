@@ -15,10 +15,18 @@ from numpy.typing import NDArray
 
 from dataset_audit.errors import DataError, MismatchError
 from dataset_audit.tables import files, parquet, sidecar
-from dataset_audit.tables.scores import Provenance, ScoreTable
+from dataset_audit.tables.provenance import Provenance
+from dataset_audit.tables.scores import ScoreTable
 from dataset_audit.tables.shards import Part
 
 Rows = pa.Table  # of a manifest, before they are written
+
+
+def of_all(folder: Path) -> Path:
+    """Return what the sidecar of a folder of manifests is of: not a file, but all of them together."""
+    return folder / "_manifest"
+
+
 COPIED: Final = ("source", "index", "uid", "file_name", "file_name_escaped", "label", "class_name", "split")
 
 
@@ -211,22 +219,23 @@ def _of_folder(path: Path) -> ManifestTable:
     Raises:
         DataError: There is no sidecar, as of an unfinished folder, or it states other files.
     """
+    beside = sidecar.sidecar_path(of_all(path))
     try:
-        document = sidecar.read(path)
+        document = sidecar.read(of_all(path))
     except FileNotFoundError:
         raise DataError(
-            f"{path} has no {sidecar.sidecar_path(path).name}: unfinished, or no manifest.",
+            f"{path} has no {beside.name}: unfinished, or no manifest.",
             do="audit prune writes one for the shards of a table",
             id="E-unfinished",
         ) from None
     shards = document.get("shards")
     if not isinstance(shards, dict) or not shards:
-        raise DataError(f"{path} is no folder of manifests.", where=str(sidecar.sidecar_path(path)))
+        raise DataError(f"{path} is no folder of manifests.", where=str(beside))
     parts = []
     for name, digest in shards.items():
         if Path(name).name != name or not (path / name).is_file() or files.sha256_file(path / name) != digest:
             raise DataError(
-                f"{path / name} is not what {sidecar.sidecar_path(path).name} states: unfinished or changed.",
+                f"{path / name} is not what {beside.name} states: unfinished or changed.",
                 do="run the command that makes it again",
                 id="E-unfinished",
             )

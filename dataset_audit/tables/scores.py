@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from dataset_audit.errors import DataError, MismatchError, UsageError
 from dataset_audit.tables import files, finished, parquet, sidecar
 from dataset_audit.tables.bias import BIAS
-from dataset_audit.tables.provenance import Provenance as Provenance
+from dataset_audit.tables.provenance import Provenance
 
 Hard = Literal["high", "low"]
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from dataset_audit.errors import DataError, MismatchError, UsageError
 from dataset_audit.tables import parquet, sidecar
-from dataset_audit.tables.scores import Provenance, ScoreTable
+from dataset_audit.tables.provenance import Provenance
+from dataset_audit.tables.scores import ScoreTable
 
 _OF_ONE: Final = (
     "format",

@@ -269,6 +269,18 @@ def test_a_dry_run_counts_and_writes_nothing_and_the_same_call_again_has_nothing
     assert again.outputs == first.outputs, "equal bytes"
 
 
+@pytest.mark.parametrize("known", [[], [3.0, 4.0], [-1.0, 4.0]])
+def test_an_aum_that_is_none_is_as_noisy_row_by_row_as_in_memory(tmp_path: Path, known: list[float]) -> None:
+    aum = np.full(50, np.nan, np.float32)
+    aum[: len(known)] = known
+    scores = put(tmp_path / "s.parquet", plain(aum=aum))
+    for keep in ("1", "0.5"):
+        same(
+            tmp_path, scores=scores, keep=Keep.parse(keep), policy="random", drop_noisy=True, nan="hardest",
+            allow_empty_class=True,
+        )  # fmt: skip
+
+
 def shards(folder: Path, columns: dict[str, Any], edges: list[int], names: list[str] | None = None) -> Path:
     folder.mkdir()
     n = len(columns["index"])
@@ -324,9 +336,49 @@ def test_a_folder_of_manifests_is_finished_when_its_sidecar_says_so(tmp_path: Pa
     assert (tmp_path / "kept" / "part-00000.parquet").stat().st_mtime_ns == untouched, (
         "what is finished stays"
     )
-    (tmp_path / "kept.audit.json").unlink()
-    with pytest.raises(DataError, match=r"has no kept\.audit\.json"):
+    (tmp_path / "kept" / "_manifest.audit.json").unlink()
+    with pytest.raises(DataError, match=r"has no _manifest\.audit\.json"):
         ManifestTable.read(tmp_path / "kept")
+
+
+def test_one_manifest_and_a_folder_of_the_same_name_stand_side_by_side(tmp_path: Path) -> None:
+    parts = shards(tmp_path / "parts", plain(50), [20])
+    for out in ("kept.parquet", "kept", "kept.parquet", "kept"):
+        written(tmp_path, parts, out)
+    one, all_ = (ManifestTable.read(tmp_path / name).data for name in ("kept.parquet", "kept"))
+    assert one["index"].to_pylist() == all_["index"].to_pylist()
+
+
+class Meddler(Silent):
+    """Replaces the scores once the pass that writes has begun."""
+
+    def __init__(self, scores: Path, other: Path) -> None:
+        super().__init__()
+        self.scores, self.other, self.phase = scores, other, ""
+
+    def start(self, phase: str, total: int, unit: str) -> None:
+        self.phase = phase
+
+    def advance(self, done: int, **facts: object) -> None:
+        if self.phase == "pass 4" and self.other.exists():
+            self.other.replace(self.scores)
+
+
+@pytest.mark.parametrize("out", ["m.parquet", "m"])
+def test_scores_that_change_while_they_are_read_leave_no_manifest(tmp_path: Path, out: str) -> None:
+    parts, other = tmp_path / "parts", tmp_path / "other.parquet"
+    parts.mkdir()
+    scores = parts / "part-00001.parquet"
+    same_layout = {"row_group_size": 8, "compression": "none", "use_dictionary": False}
+    for path, index in ((parts / "part-00000.parquet", 0), (scores, 32), (other, 5000)):
+        rows = np.arange(32)
+        pq.write_table(pa.table({"index": rows + index, "aum": rows.astype(np.float32)}), path, **same_layout)
+    meddler = Meddler(scores, other)
+    with Threads(1, progress=meddler) as threads, pytest.raises(DataError, match=r"part-00001.*was changed"):
+        run(Config(scores=parts, out=tmp_path / out, **HARDEST), meddler, threads)
+    assert not other.exists(), "the scores were replaced"
+    with pytest.raises((DataError, UsageError)):
+        ManifestTable.read(tmp_path / out)
 
 
 def test_what_is_no_shard_of_the_same_table_is_refused(tmp_path: Path) -> None:
@@ -341,6 +393,8 @@ def test_what_is_no_shard_of_the_same_table_is_refused(tmp_path: Path) -> None:
         written(tmp_path, parts, "kept", ranks=True)
     with pytest.raises(UsageError, match="is an input"):
         written(tmp_path, tmp_path / "parts", "parts")
+    with pytest.raises(UsageError, match="among the shards"):
+        written(tmp_path, tmp_path / "parts", "parts/kept.parquet")
 
 
 def test_what_the_footer_states_of_a_strangers_table_is_not_believed(tmp_path: Path) -> None:

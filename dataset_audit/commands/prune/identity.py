@@ -12,7 +12,7 @@ from dataset_audit.report.document import Report
 from dataset_audit.select.order import Hard
 from dataset_audit.select.policies import Options
 from dataset_audit.tables import files, sidecar
-from dataset_audit.tables.scores import Provenance
+from dataset_audit.tables.provenance import Provenance
 
 
 @dataclass(frozen=True, kw_only=True)

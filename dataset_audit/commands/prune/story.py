@@ -15,7 +15,7 @@ from dataset_audit.errors import UsageError
 from dataset_audit.progress import Progress
 from dataset_audit.report.document import Output, Report
 from dataset_audit.tables import files, outputs, parquet, sidecar
-from dataset_audit.tables.manifest import ManifestTable
+from dataset_audit.tables.manifest import ManifestTable, of_all
 from dataset_audit.tables.scores import ScoreTable
 from dataset_audit.tables.shards import Shards, digest, find
 
@@ -106,11 +106,15 @@ def _check_output(config: Config) -> None:
 
 
 def _spare_inputs(config: Config) -> None:
+    if config.scores.is_dir() and config.out.parent.resolve() == config.scores.resolve():
+        raise UsageError(
+            f"{config.out} would lie among the shards it is made from.", do="--out in another folder"
+        )
     tables = find(config.scores) if config.scores.exists() else []
     inputs = [*tables, *map(sidecar.sidecar_path, tables), *filter(None, (config.embeddings,))]
     made = [config.out, sidecar.sidecar_path(config.out)]
     if config.in_shards:
-        made = [sidecar.sidecar_path(config.out), *(config.out / path.name for path in tables)]
+        made = [sidecar.sidecar_path(of_all(config.out)), *(config.out / path.name for path in tables)]
     for output in made:
         for path in inputs:
             if output.exists() and path.exists() and output.samefile(path):

@@ -33,8 +33,8 @@ from dataset_audit.select.stream import Engine, Found, Wish
 from dataset_audit.select.survey import CODES, DROPPED, SCORED, Kept, Key, Plan, Survey, states
 from dataset_audit.select.threads import Threads
 from dataset_audit.tables import files, outputs, parquet, sidecar
-from dataset_audit.tables.manifest import Layout, Rows
-from dataset_audit.tables.scores import Provenance
+from dataset_audit.tables.manifest import Layout, Rows, of_all
+from dataset_audit.tables.provenance import Provenance
 from dataset_audit.tables.shards import Part, Shard, Shards, digest
 
 
@@ -72,8 +72,7 @@ class _Chosen:
 def run(config: Config, table: Shards, progress: Progress, engine: Engine | None) -> Report:
     """Choose among the rows of a table, write the manifest, and report; see `story.run`."""
     with ExitStack() as open_:
-        for path in table.files:
-            open_.enter_context(files.steady(path))
+        as_found = {path: files.state(path) for path in table.files}
         if engine is None:
             engine = open_.enter_context(Threads(progress=progress))
         engine.forget()
@@ -94,7 +93,7 @@ def run(config: Config, table: Shards, progress: Progress, engine: Engine | None
                 options=chosen.options,
             ),
         )
-        work = _Work(config, table, progress, engine, chosen, told)
+        work = _Work(config, table, progress, engine, chosen, told, as_found)
         if config.dry_run:
             return work.report(work.count())
         if config.in_shards:
@@ -178,6 +177,7 @@ class _Work:
     engine: Engine
     chosen: _Chosen
     told: Mapping[str, object]
+    as_found: Mapping[Path, tuple[int, ...] | None]
 
     @property
     def layout(self) -> Layout:
@@ -198,7 +198,13 @@ class _Work:
         tally = Tally()
         for each in stream.decide(self.table, self.chosen.found, _tallied, self.engine):
             tally.add(each)
+        self._refuse_changed()
         return tally
+
+    def _refuse_changed(self) -> None:
+        """Raise if the scores are no longer those that were hashed, before anything made of them has its name."""
+        for path, before in self.as_found.items():
+            files.refuse_changed(path, before)
 
     def report(self, tally: Tally) -> Report:
         """Return the report, or refuse a choice that empties a class."""
@@ -249,6 +255,7 @@ class _Work:
                         tally.add(each)
                         appender.append(made)
                         rows += made.num_rows
+                self._refuse_changed()
                 reports.append(self.report(tally))
 
             def beside() -> Mapping[str, object]:
@@ -273,13 +280,13 @@ class _Work:
         """Write a manifest for each file of scores, then the sidecar of the folder, which says that all are there."""
         out = self.config.out
         with files.locked(out):
-            beside = sidecar.sidecar_path(out)
+            beside = sidecar.sidecar_path(of_all(out))
             files.make_folder(out)
             report = self.report(self.count())
             if _finished(out, self.told, force=self.config.force):
                 return self._up_to_date()
             writer = _ShardWriter(
-                self.config, self.chosen.found, self.layout, self._footer(), report, self.told
+                self.config, self.chosen.found, self.layout, self._footer(), report, self.told, self.as_found
             )
             made = self.engine.shards(self.table, writer)
             rows = sum(each.rows for each in made)
@@ -288,6 +295,7 @@ class _Work:
             )
             names = {Path(each.path).name: each.sha256 for each in made}
             whole |= {"shards": names, "sha256": digest(list(names.values()))}
+            self._refuse_changed()
             files.write_bytes(beside, sidecar.encode(whole))
             return replace(report, outputs=tuple(made))
 
@@ -299,7 +307,7 @@ def _finished(out: Path, told: Mapping[str, object], *, force: bool) -> bool:
         MismatchError: It holds those of another one, and ``force`` was not given.
     """
     try:
-        stored = sidecar.read(out)
+        stored = sidecar.read(of_all(out))
     except FileNotFoundError:
         return False
     different = outputs.differences(stored.get("config"), told)
@@ -325,6 +333,7 @@ class _ShardWriter:
     footer: Mapping[str, str]
     report: Report
     told: Mapping[str, object]
+    as_found: Mapping[Path, tuple[int, ...] | None]
 
     def __call__(self, shard: Shard, *, kept: Kept) -> Output:
         """Write it."""
@@ -341,6 +350,7 @@ class _ShardWriter:
                     _, made = _made(part, decided, self.layout)
                     appender.append(made)
                     rows += made.num_rows
+            files.refuse_changed(shard.path, self.as_found[shard.path])
 
         def stated() -> Mapping[str, object]:
             origin = origin_of(shard.provenance, 0)

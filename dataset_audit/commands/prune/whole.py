@@ -83,7 +83,8 @@ def choose(config: Config, table: ScoreTable, progress: Progress) -> Choice:
         table=betas_for(table, config.dataset),
         pruned=1 - count / len(ranked.rows),
     )
-    chosen = _choose(config, ranked, policy, count, options)
+    pool = _not_noisy(config, table, ranked, count) if config.drop_noisy else np.arange(len(ranked.rows))
+    chosen = _choose(config, ranked, pool, policy, count, options)
     if not config.allow_empty_class:
         check_classes(table, ranked.candidates.labels, chosen.kept, EMPTY_DO)
     return Choice(ranked, policy, options, _selection(config, table, ranked, chosen))
@@ -115,16 +116,28 @@ def _embedded(file: Path, ranked: Ranked, n: int, scores: Path) -> Ranked:
     return replace(ranked, candidates=replace(ranked.candidates, embeddings=vectors[ranked.rows]))
 
 
-def _choose(config: Config, ranked: Ranked, policy_name: str, count: int, options: Options) -> Chosen:
+def _not_noisy(config: Config, table: ScoreTable, ranked: Ranked, count: int) -> NDArray[np.int64]:
+    """Return which candidates --drop-noisy leaves; one whose AUM is not known is as noisy as can be."""
+    if "aum" not in ranked.candidates.columns:
+        raise no_aum()
+    aum = table.floats("aum")[ranked.rows]
+    left = np.flatnonzero(np.isfinite(aum) & (aum >= config.noisy_below))
+    if len(left) < count:
+        raise too_noisy(len(left), len(aum), count)
+    return left
+
+
+def _choose(
+    config: Config,
+    ranked: Ranked,
+    left: NDArray[np.int64],
+    policy_name: str,
+    count: int,
+    options: Options,
+) -> Chosen:
+    """Return the choice among the candidates that are left."""
     policy, candidates = POLICIES[policy_name], ranked.candidates
-    left = np.arange(len(candidates))
-    if config.drop_noisy:
-        if "aum" not in candidates.columns:
-            raise no_aum()
-        left = np.flatnonzero(candidates.columns["aum"] >= config.noisy_below)
-        if len(left) < count:
-            raise too_noisy(len(left), len(candidates), count)
-    pool = candidates.only(left) if config.drop_noisy else candidates
+    pool = candidates if len(left) == len(candidates) else candidates.only(left)
     if config.balance:
         if (pool.labels < 0).all():
             raise no_labels(config)
