@@ -25,6 +25,7 @@ from dataset_audit.tables.files import make_folder
 from dataset_audit.train.batches import FIT, Images, Mapped, Resident, Streaming, fit_to, reduced
 from dataset_audit.train.cache import Cache, Plan
 from dataset_audit.train.device import cores, one_thread_each
+from dataset_audit.train.ranks import on_this_machine
 from dataset_audit.train.recipes import Recipe
 
 NATIVE = 96  # images up to this size, all alike, are trained on as they are
@@ -82,7 +83,10 @@ def native_size(
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes that can still be allocated on ``device``; on a CPU within the container's limit."""
+    """Return the bytes that this process may still allocate on ``device``; on a CPU within the container's limit.
+
+    Processes that share the machine's work share its memory.
+    """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -95,7 +99,7 @@ def free_memory(device: torch.device) -> int:
             free = min(free, max(0, int(limit) - used))
     except (OSError, StopIteration, ValueError):
         pass  # not Linux, or no container: what is known so far
-    return free
+    return free // on_this_machine(os.environ)[1]
 
 
 def hold(

@@ -17,7 +17,7 @@ from dataset_audit.images import scan as scanning
 from dataset_audit.images.dataset import open_dataset
 from dataset_audit.progress import Silent
 from dataset_audit.train.batches import Mapped, Resident, Streaming, fit_to, reduced, told
-from dataset_audit.train.hold import Holding, hold, native_size, statistics
+from dataset_audit.train.hold import Holding, free_memory, hold, native_size, statistics
 
 CPU = torch.device("cpu")
 
@@ -123,6 +123,18 @@ def test_resident_images_that_cannot_fit_are_refused_when_demanded(
     monkeypatch.setattr("dataset_audit.train.hold.free_memory", lambda device: 1000)
     with pytest.raises(EnvironmentProblem, match="Resident images take"):
         hold(open_dataset(folder(tmp_path)), Holding(resident="yes"), device=CPU, progress=Silent())
+
+
+def test_processes_of_one_machine_share_its_memory_and_not_their_gpus(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
+    alone = free_memory(CPU)
+    told = {"RANK": "5", "WORLD_SIZE": "8", "MASTER_ADDR": "there", "MASTER_PORT": "1"}
+    for name, value in {**told, "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    assert free_memory(CPU) == pytest.approx(alone / 4, rel=0.2)  # others of the machine take and give back
+    assert free_memory(torch.device("cuda")) == 1000
 
 
 def test_an_image_that_breaks_between_the_pass_and_the_epoch_is_named(tmp_path: Path) -> None:
