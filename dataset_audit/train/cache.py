@@ -222,7 +222,8 @@ class Cache:
 
     def _publish(self, new: _File, temp: Path) -> None:
         if self._old is not None:
-            for row in np.flatnonzero(self._taken).tolist():
+            same = self._taken | ~self._asked.any(axis=1)  # not asked for: the pass was broken off before
+            for row in np.flatnonzero(same & self._old.uid.any(axis=1)).tolist():
                 new.pixels[row], new.uid[row], new.sums[row] = (
                     self._old.pixels[row],
                     self._old.uid[row],

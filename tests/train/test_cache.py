@@ -145,13 +145,13 @@ def test_a_later_run_decodes_nothing_and_hashes_everything(
 ) -> None:
     first, found = held(photos, cache=tmp_path / "kept")
     assert len(decoded) == N
-    told = Told()
-    second, same = held(photos, told, cache=tmp_path / "kept")
+    progress = Told()
+    second, same = held(photos, progress, cache=tmp_path / "kept")
     assert len(decoded) == N
     assert facts(found) == facts(same)
     assert np.array_equal(pixels(first), pixels(second))
     assert [path.suffix for path in (tmp_path / "kept").iterdir()] == [".pixels"]
-    assert told.notes[0].startswith("12 of 12 images as decoded before: ")
+    assert progress.notes[0].startswith("12 of 12 images as decoded before: ")
 
 
 class Told(Silent):
@@ -235,6 +235,37 @@ def test_a_pass_that_is_broken_off_loses_nothing(
     decoded.clear()
     images, _ = held(photos, cache=tmp_path / "kept")
     assert len(decoded) == N - done
+    assert np.array_equal(pixels(images), pixels(held(photos)[0]))
+
+
+def test_a_refill_that_is_broken_off_loses_nothing_and_keeps_no_damage(
+    photos: Path, tmp_path: Path, decoded: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held(photos, cache=tmp_path / "kept")
+    (file,) = (tmp_path / "kept").iterdir()
+    whole = bytearray(file.read_bytes())
+    whole[3 * 16 * 16 * 3] ^= 1
+    file.write_bytes(whole)
+    names = open_dataset(photos).file_names
+    assert names is not None
+    (photos / names[0]).write_bytes((photos / names[1]).read_bytes())
+    keep = Cache.keep
+
+    def stopped(self: Cache, index: int, pixels: np.ndarray) -> None:
+        if index == 3:
+            raise KeyboardInterrupt
+        keep(self, index, pixels)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Cache, "keep", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            held(photos, cache=tmp_path / "kept", workers=1)
+    decoded.clear()
+    progress = Told()
+    images, _ = held(photos, progress, cache=tmp_path / "kept")
+    assert len(decoded) == 1, "row 3 alone: row 0 was decoded, the others were there"
+    assert progress.notes[0].startswith("11 of 12 images as decoded before: ")
+    assert progress.warnings == [], "row 3 was left out, not carried along"
     assert np.array_equal(pixels(images), pixels(held(photos)[0]))
 
 
