@@ -166,8 +166,12 @@ def _cache(
     )
     if kept:
         make_folder(folder)
-    if plan.found() or plan.fits():
-        return Cache(plan)
+    try:
+        if plan.found() or plan.fits():
+            return Cache(plan)
+    except EnvironmentProblem:  # a quota, a limit, other processes: known only when the space is claimed
+        if kept:
+            raise
     if kept:
         raise EnvironmentProblem(
             f"Decoded images take {plan.bytes / 1e9:.1f} GB; {folder} has not that much to spare.",

@@ -23,7 +23,7 @@ from dataset_audit.images.opened import ImageDataset
 from dataset_audit.images.scan import Scan
 from dataset_audit.progress import Silent
 from dataset_audit.train import cache as caching
-from dataset_audit.train.batches import Images, Mapped, Resident, Streaming
+from dataset_audit.train.batches import Images, Mapped, Resident, Streaming, told
 from dataset_audit.train.cache import Cache, Plan
 from dataset_audit.train.hold import Holding, hold
 
@@ -129,6 +129,19 @@ def test_a_disk_that_fills_up_is_told_before_anything_is_mapped(
     with pytest.raises(EnvironmentProblem, match="No space left"):
         held(photos, cache=tmp_path / "kept")
     assert list((tmp_path / "kept").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EFBIG, errno.EDQUOT, errno.ENOSPC])
+def test_a_file_nobody_asked_for_that_cannot_be_claimed_is_gone_without(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(handle: int, start: int, length: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(caching.os, "posix_fallocate", refused)
+    images, _ = held(photos, work=tmp_path)
+    assert told(images) == "decoded in each epoch"
+    assert pixels(images).any()
 
 
 def test_what_lies_in_memory_is_no_disk() -> None:
