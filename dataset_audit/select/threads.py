@@ -7,8 +7,10 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from threading import Lock
 from typing import BinaryIO, Final, Self, TypeVar
 
@@ -29,10 +31,15 @@ def allowed() -> int:
 
 
 class Scratch:
-    """Keeps arrays by name, in memory up to a budget, then in a temporary file that the system removes by itself."""
+    """Keeps arrays by name, in memory up to a budget, then in a temporary file that the system removes by itself.
 
-    def __init__(self, memory: int = MEMORY) -> None:
-        self._free = memory
+    Args:
+        memory: The budget, bytes.
+        folder: Where the file lies; None is the system's folder for such files, which may itself be memory.
+    """
+
+    def __init__(self, memory: int = MEMORY, folder: Path | None = None) -> None:
+        self._free, self._folder = memory, folder
         self._held: dict[tuple[object, ...], Words] = {}
         self._places: dict[tuple[object, ...], tuple[int, int, np.dtype[np.generic]]] = {}
         self._file: BinaryIO | None = None
@@ -65,11 +72,12 @@ class Scratch:
                 return
             start, self._end = self._end, self._end + made.nbytes
             if self._file is None:
-                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed with this object
-        try:
-            written = os.pwrite(self._file.fileno(), made.data, start)
-        except OSError:
-            written = 0
+                with suppress(OSError):
+                    self._file = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115
+        written = 0
+        if self._file is not None:  # closed with this object
+            with suppress(OSError):
+                written = os.pwrite(self._file.fileno(), made.data, start)
         if written == made.nbytes:
             self._places[name] = (start, len(made), made.dtype)
         else:
@@ -87,12 +95,17 @@ class Threads:
     """Runs work on row groups in threads; a bounded number of them is in flight."""
 
     def __init__(
-        self, workers: int | None = None, memory: int = MEMORY, progress: Progress | None = None
+        self,
+        workers: int | None = None,
+        memory: int = MEMORY,
+        progress: Progress | None = None,
+        folder: Path | None = None,
     ) -> None:
         self._workers = workers or min(8, allowed())
         self._progress = progress or Silent()
         self._pool = ThreadPoolExecutor(self._workers)
-        self._memory, self._scratch = memory, Scratch(memory)
+        self._memory, self._folder = memory, folder
+        self._scratch = Scratch(memory, folder)
         self._passes = 0
 
     def __enter__(self) -> Self:
@@ -105,7 +118,7 @@ class Threads:
     def forget(self) -> None:
         """Drop what waits: another selection begins."""
         self._scratch.close()
-        self._scratch = Scratch(self._memory)
+        self._scratch = Scratch(self._memory, self._folder)
 
     def gather(self, table: Shards, work: Callable[..., T], merge: Callable[[T, T], T]) -> T:
         """Return what ``work(part, kept=...)`` gives for all parts, merged in their order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,3 +62,18 @@ def test_a_full_disk_costs_time_and_nothing_else(monkeypatch: pytest.MonkeyPatch
         assert np.array_equal(scratch.get(("a",), lambda: made.array(7)), np.arange(100) + 7)
     assert made.times == 3
     scratch.close()
+
+
+def test_the_file_lies_where_it_is_told_to_and_a_folder_that_is_none_costs_time_alone(tmp_path: Path) -> None:
+    told, made = Scratch(memory=0, folder=tmp_path), Made()
+    told.get(("a",), lambda: made.array(7))
+    assert any(
+        link.readlink().is_relative_to(tmp_path)
+        for link in Path("/proc/self/fd").iterdir()
+        if link.is_symlink()
+    )
+    told.close()
+    nowhere = Scratch(memory=0, folder=tmp_path / "absent")
+    for _ in range(2):
+        assert np.array_equal(nowhere.get(("a",), lambda: made.array(7)), np.arange(100) + 7)
+    assert made.times == 3

@@ -74,7 +74,8 @@ def run(config: Config, table: Shards, progress: Progress, engine: Engine | None
     with ExitStack() as open_:
         as_found = {path: files.state(path) for path in table.files}
         if engine is None:
-            engine = open_.enter_context(Threads(progress=progress))
+            beside = None if config.dry_run or config.out.is_char_device() else config.out.parent
+            engine = open_.enter_context(Threads(progress=progress, folder=beside))
         engine.forget()
         hashing = open_.enter_context(ThreadPoolExecutor(1)).submit(table.verify, strict=config.strict)
         try:
