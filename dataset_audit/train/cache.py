@@ -11,6 +11,7 @@ Space is claimed before the file is mapped: a page that the disk has no room for
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
@@ -81,11 +82,14 @@ class Plan:
         if not os.access(self.folder, os.W_OK):
             return False
         try:
-            disk = os.statvfs(self.folder)
-            room = disk.f_bavail * disk.f_frsize - MARGIN * disk.f_blocks * disk.f_frsize
-            return self.bytes <= room and not _in_memory(self.folder)
+            return self.bytes <= self.room() and not _in_memory(self.folder)
         except OSError:
             return False
+
+    def room(self) -> float:
+        """Return the bytes that its folder's disk has to spare, below zero where less than a tenth is free."""
+        disk = os.statvfs(self.folder)
+        return (disk.f_bavail - MARGIN * disk.f_blocks) * disk.f_frsize
 
 
 class _File:
@@ -205,7 +209,7 @@ class Cache:
         try:
             if not plan.kept:
                 with tempfile.TemporaryFile(dir=plan.folder) as nameless:
-                    os.posix_fallocate(nameless.fileno(), 0, plan.bytes)
+                    _claim(nameless.fileno(), plan)
                     return _File(nameless.fileno(), plan)  # the map keeps the file alive
             _sweep(plan.path)
             handle, name = tempfile.mkstemp(".tmp", f".{plan.path.name}.", plan.folder)
@@ -214,7 +218,7 @@ class Cache:
                 flock(
                     handle, LOCK_EX
                 )  # the map holds it too: as long as this process lives nobody sweeps the file
-                os.posix_fallocate(handle, 0, plan.bytes)
+                _claim(handle, plan)
                 return _File(handle, plan)
         except OSError as error:
             self._drop()
@@ -244,6 +248,13 @@ class Cache:
         if self._temp is not None:
             with suppress(OSError):
                 self._temp.unlink(missing_ok=True)
+
+
+def _claim(handle: int, plan: Plan) -> None:
+    """Take the space of a file, unless other processes took theirs since this one asked whether there is room."""
+    os.posix_fallocate(handle, 0, plan.bytes)
+    if not plan.found() and plan.room() < 0:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _found(plan: Plan) -> _File | None:

@@ -144,6 +144,24 @@ def test_a_file_nobody_asked_for_that_cannot_be_claimed_is_gone_without(
     assert pixels(images).any()
 
 
+def test_what_others_claim_at_the_same_time_is_not_taken_from_the_tenth_left_free(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes of one machine all ask whether there is room before any of them has claimed its own."""
+    claim, kept = os.posix_fallocate, tmp_path / "kept"
+
+    def together(handle: int, start: int, length: int) -> None:
+        claim(handle, start, length)
+        monkeypatch.setattr(caching, "MARGIN", 1.1)
+
+    monkeypatch.setattr(caching.os, "posix_fallocate", together)
+    assert isinstance(held(photos, work=tmp_path)[0], Streaming)
+    monkeypatch.setattr(caching, "MARGIN", 0.0)
+    with pytest.raises(EnvironmentProblem, match="No space left"):
+        held(photos, cache=kept)
+    assert list(kept.iterdir()) == []
+
+
 def test_what_lies_in_memory_is_no_disk() -> None:
     if Path("/dev/shm").is_dir():
         assert caching._in_memory(Path("/dev/shm"))
