@@ -190,10 +190,12 @@ def ccs(candidates: Candidates, count: int, options: Options) -> Chosen:
     cut = int(options.beta_or_default() * n)
     if cut + count > n:
         raise over_budget(options.beta_or_default(), cut, n, count)
-    by_aum = candidates
+    ranked = by_aum = candidates.hardest_first()
     if "aum" in candidates.columns:
-        by_aum = replace(candidates, keys=(candidates.columns["aum"],), hard=("low",))
-    left = np.sort(by_aum.hardest_first()[cut:])
+        by_aum = replace(candidates, keys=(candidates.columns["aum"],), hard=("low",)).hardest_first()
+    gone = np.zeros(n, dtype=bool)
+    gone[by_aum[:cut]] = True
+    left = np.flatnonzero(~gone)
     score = candidates.keys[0][left]
     bins = strata(score, options.strata)
     budgets = spread(np.bincount(bins, minlength=options.strata), count)
@@ -204,10 +206,10 @@ def ccs(candidates: Candidates, count: int, options: Options) -> Chosen:
     stratum = np.full(n, -1, dtype=np.int64)
     stratum[left] = bins
     reason = _reasons(n, "random")
-    reason[np.setdiff1d(np.arange(n), left)] = "beta"
-    rank = np.empty(n, dtype=np.int64)
-    rank[candidates.hardest_first()] = np.arange(n)
-    return Chosen(kept[np.argsort(rank[kept])], reason, stratum)
+    reason[gone] = "beta"
+    chosen = np.zeros(n, dtype=bool)
+    chosen[kept] = True
+    return Chosen(ranked[chosen[ranked]], reason, stratum)
 
 
 def over_budget(beta: float, cut: int, n: int, count: int) -> UsageError:
