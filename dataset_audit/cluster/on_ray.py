@@ -34,6 +34,15 @@ class _Ray:
             return self._ray.get(handle)
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from None
+        except (
+            self._ray.exceptions.RayError
+        ) as error:  # nothing that the task said: it, or its machine, is gone
+            raise EnvironmentProblem(
+                "A worker of Ray went away, or the cluster itself.",
+                where=f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}",
+                do="look for what ended it (memory, network; ray status), then the same command again",
+                id="E-worker",
+            ) from error
 
 
 def called(task: Callable[[], object], folder: str) -> object:
@@ -66,7 +75,10 @@ def connected(*, workers: int | None = None) -> Iterator[Any]:
         begun = not ray.is_initialized()
         if begun:
             address = os.environ.get("RAY_ADDRESS")
-            told: dict[str, object] = {"address": address} if address else {"num_cpus": workers}
+            # "local": without an address Ray joins whatever runs on this machine
+            told: dict[str, object] = (
+                {"address": address} if address else {"address": "local", "num_cpus": workers}
+            )
             try:
                 ray.init(**told, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, OSError, RuntimeError, ValueError) as error:
