@@ -27,7 +27,6 @@ from dataset_audit.select.survey import (
     UNSCORED,
     Kept,
     Key,
-    Nothing,
     Plan,
     counted,
     excluded,
@@ -322,7 +321,7 @@ def apply(part: Part, request: Request, thresholds: Thresholds, kept: Kept) -> D
     group = view.groups()
     keep = bits.apply(thresholds, group, len(part), view.reader(request.order))
     if view.codes is None:
-        codes = np.where(keep, np.uint8(SCORED), np.uint8(DROPPED))
+        codes = np.multiply(~keep, DROPPED, dtype=np.uint8)  # SCORED is 0
     else:
         codes = view.codes
         codes[(codes == SCORED) & ~keep] = DROPPED
@@ -331,9 +330,8 @@ def apply(part: Part, request: Request, thresholds: Thresholds, kept: Kept) -> D
     tally = Tally(int(keep.sum()), np.bincount(codes, minlength=len(CODES)))
     rankable = None if view.codes is None else (codes != UNREADABLE) & (codes != UNSCORED)
     if request.plan.labels:
-        # kept for later passes where these need them
-        held = kept if request.plan.classes is not None else Nothing()
-        tally.classes = _of_classes(labels_of(part, held), rankable, keep)
+        by_class = request.plan.classes is not None
+        tally.classes = _of_classes(labels_of(part, kept if by_class else None), rankable, keep)
     words = words_of(part, request.plan.keys[0], kept)
     for inside, rows in ((True, keep), (False, ~keep if rankable is None else rankable & ~keep)):
         if rows.any():

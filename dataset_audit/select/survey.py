@@ -251,18 +251,20 @@ def _extent(
     return found, gone
 
 
-def labels_of(part: Part, kept: Kept) -> NDArray[np.int64]:
-    """Return the labels, -1 where there is none.
+def labels_of(part: Part, kept: Kept | None = None) -> NDArray[np.int64]:
+    """Return the labels, -1 where there is none; where later passes need them again, they are kept.
 
     Raises:
         DataError: A label that names no class.
     """
 
-    def read() -> Words:
-        return (part.table(["label"]).checked(part.source.path).integers("label") + 1).astype(np.uint32)
+    def read() -> NDArray[np.int64]:
+        return part.table(["label"]).checked(part.source.path).integers("label")
 
+    if kept is None:
+        return read()
     name = (part.name, "label", "class")  # a score may have either name
-    return kept.get(name, read).astype(np.int64) - 1
+    return kept.get(name, lambda: (read() + 1).astype(np.uint32)).astype(np.int64) - 1
 
 
 def counted(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -378,11 +378,11 @@ def _check_labels(table: ScoreTable, path: Path) -> None:
         raise DataError(
             f"{path}: label is text, not a class number.", do="class numbers as label, names as class_name"
         ) from error
-    known = len(table.provenance.class_names) if table.provenance else 0
-    wrong = np.flatnonzero((labels < -1) | (labels >= (known or 2**31)))
-    if len(wrong):
+    known = (len(table.provenance.class_names) if table.provenance else 0) or 2**31
+    if len(labels) and (labels.min() < -1 or labels.max() >= known):
+        wrong = np.flatnonzero((labels < -1) | (labels >= known))
         raise DataError(
-            f"{path}: label is {labels[wrong[0]]:,} in row {wrong[0]:,}, of {known or 2**31:,} classes from 0.",
+            f"{path}: label is {labels[wrong[0]]:,} in row {wrong[0]:,}, of {known:,} classes from 0.",
             where=f"{len(wrong):,} rows: " + ", ".join(map(str, wrong[:5])),
         )
 
