@@ -33,6 +33,7 @@ class Peers:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.rank, self.size = ranks.told(environment)
         self.ending = False
+        self._parent = environment.get(ranks.PARENT)
         self._world: World | None = None
         self._others: Others | None = None
         self._until_then = ExitStack()
@@ -96,6 +97,8 @@ class Peers:
         """
         if self.size == 1 or command not in SHARED:
             return
+        if self._parent is not None:  # before all that waits: nobody else would end this process
+            threading.Thread(target=self._end_with_parent, args=(stuck,), name="parent", daemon=True).start()
         os.environ.setdefault(
             "TORCH_CPP_LOG_LEVEL", "ERROR"
         )  # read when torch is imported; ours says it in words
@@ -130,9 +133,10 @@ class Peers:
         return code
 
     def _met(self, world: Callable[[], World]) -> World:
-        """Wait for the others to join, unless one of those that were started here ends before it does."""
-        if self._others is None:
-            return world()
+        """Wait for the others to join, unless one of those that were started here ends before it does.
+
+        Another thread does the waiting, where no signal is heard.
+        """
         found: Future[World] = Future()
 
         def meet() -> None:
@@ -167,6 +171,20 @@ class Peers:
     def _end(self) -> None:
         with self._lock:
             self.ending = True
+
+    def _end_with_parent(self, end: Callable[[PeerFailed], None]) -> None:
+        """End at once when the process that started this one was killed; nothing here is anybody's any more."""
+        while str(os.getppid()) == self._parent:
+            time.sleep(BEAT)
+        end(
+            PeerFailed(
+                "The process that started this one went away.",
+                where=f"process {self.rank + 1} of {self.size}",
+                do="look for what ended it (memory), then the same command again",
+                id="E-worker",
+                code=4,
+            )
+        )
 
     def _watch(self, interrupt: Callable[[PeerFailed], None], stuck: Callable[[PeerFailed], None]) -> None:
         error = None

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from dataset_audit.errors import EnvironmentProblem
+from dataset_audit.train.ranks import PARENT
 
 PATIENCE: Final = 5.0  # seconds that a process gets to end by itself
 _TAIL: Final = 4096  # bytes of what a process said last
@@ -68,7 +69,7 @@ class Child:
 
     def start(self, arguments: Sequence[str], folder: str, environment: Environment) -> None:
         """Begin ``audit`` with these arguments, with this Python."""
-        told = {**os.environ, **environment}
+        told = {**os.environ, **environment, PARENT: str(os.getpid())}
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
         try:
             self._process = subprocess.Popen(

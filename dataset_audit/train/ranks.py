@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 _NAMES: Final = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+PARENT: Final = "_AUDIT_PARENT"  # number of the process that started this one and is not to be outlived
 
 
 def told(environment: Mapping[str, str]) -> tuple[int, int]:

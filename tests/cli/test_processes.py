@@ -117,6 +117,43 @@ def test_a_process_that_dies_before_it_joins_ends_all_with_its_last_words(
     assert not (tmp_path / "scores.parquet").exists()
 
 
+def _waiting() -> tuple[socket.socket, dict[str, str]]:
+    """Return a socket where the second of two processes waits for the first, in vain, and what that one is told."""
+    first = socket.create_server(("127.0.0.1", 0))
+    first.settimeout(60)
+    variables = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    return first, {**variables, "MASTER_PORT": str(first.getsockname()[1])}
+
+
+def test_a_process_that_waits_for_the_others_hears_that_it_is_to_end(tmp_path: Path) -> None:
+    first, told = _waiting()
+    call = [sys.executable, "-m", "dataset_audit", *SCORING]
+    with first, subprocess.Popen(call, cwd=tmp_path, env={**os.environ, **told}) as second:
+        with first.accept()[0]:
+            try:
+                second.terminate()
+                assert second.wait(timeout=20) == 143
+            finally:
+                second.kill()
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32", reason="there a process keeps the number of a parent that is gone"
+)
+def test_a_process_that_waits_for_the_others_ends_when_the_one_that_started_it_is_killed(
+    tmp_path: Path,
+) -> None:
+    first, told = _waiting()
+    start = "import sys, time; from dataset_audit.cluster.processes import Child; "
+    start += f"Child().start({list(SCORING)!r}, '.', {told!r}); time.sleep(60)"
+    with first, subprocess.Popen([sys.executable, "-c", start], cwd=tmp_path) as parent:
+        with first.accept()[0] as second:
+            parent.kill()
+            second.settimeout(20)
+            while second.recv(4096):  # until it hangs up
+                pass
+
+
 def _children(process: int) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
