@@ -75,7 +75,7 @@ class Peers:
 
             room = self._until_then.enter_context(on_ray(number, device=str(told.get("device", "auto"))))
         else:
-            room = processes.here(number or 1)
+            room = self._until_then.enter_context(processes.here(number or 1))
         self._others, first = self._until_then.enter_context(processes.started(arguments, room, _free_port()))
         os.environ.update({name: value for name, value in first.items() if value is not None})
         for name in (name for name, value in first.items() if value is None):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from dataset_audit.errors import EnvironmentProblem
-from dataset_audit.train.ranks import PARENT
+from dataset_audit.train.ranks import MEETING, PARENT
 
 PATIENCE: Final = 5.0  # seconds that a process gets to end by itself
 _TAIL: Final = 4096  # bytes of what a process said last
@@ -146,9 +146,18 @@ class Others:
         return [place for place in self._places if place.ended() is None]
 
 
-def here(count: int) -> Room:
-    """Return room on this machine for ``count`` processes, the first included."""
-    return Room(others=[Child() for _ in range(count - 1)])
+@contextmanager
+def here(count: int) -> Iterator[Room]:
+    """Give room on this machine for ``count`` processes, the first included, until the block is left.
+
+    They meet by a file that is this user's alone, and send each other nothing by way of a network.
+    """
+    loopback = {"linux": "lo", "darwin": "lo0"}.get(sys.platform)
+    with tempfile.TemporaryDirectory(prefix="audit-", ignore_cleanup_errors=True) as folder:
+        extra = {MEETING: str(Path(folder) / "meeting")}
+        if loopback is not None:
+            extra["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", loopback)
+        yield Room(others=[Child() for _ in range(count - 1)], extra=extra)
 
 
 @contextmanager

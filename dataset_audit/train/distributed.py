@@ -22,15 +22,17 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.distributed import FileStore  # type: ignore[attr-defined]  # public, but not in its __all__
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from dataset_audit.errors import EnvironmentProblem, MismatchError, PeerFailed
-from dataset_audit.train.ranks import on_this_machine, told
+from dataset_audit.train.ranks import MEETING, on_this_machine, told
 
 PATIENCE: Final = 5.0  # seconds to wait for the word of a process whose connection broke
 UNSEEN: Final = 90.0  # seconds that a network file system may take to show a file of another machine
 SILENCE: Final = 60.0  # seconds without a word after which a process counts as gone
+PULSE: Final = 5.0  # seconds between two words that a process lives; a store in a file grows with each
 T = TypeVar("T")
 
 
@@ -82,6 +84,7 @@ class World:
         self._store = store
         self._steps = 0
         self._beats: dict[int, tuple[int, float]] = {}
+        self._next_beat = 0.0
 
     @property
     def first(self) -> bool:
@@ -256,10 +259,13 @@ class World:
         Args:
             patience: Seconds after which silence is a failure: a process that was killed leaves no word.
         """
-        self._known.add(f"beats of {self.rank}", 1)
         now = time.monotonic()
+        if now >= self._next_beat:
+            self._next_beat = now + PULSE
+            self._known.add(f"beats of {self.rank}", 1)
         for rank in range(1, self.size) if self.first else (0,):
-            beats = self._known.add(f"beats of {rank}", 0)
+            key = f"beats of {rank}"
+            beats = int(self._known.get(key)) if self._known.check([key]) else 0
             if beats != self._beats.get(rank, (-1, now))[0]:
                 self._beats[rank] = beats, now
             elif now - self._beats[rank][1] > patience:
@@ -389,7 +395,7 @@ def world() -> World:
     here = on_this_machine(os.environ)[1]
     fast = torch.cuda.is_available() and torch.cuda.device_count() >= here
     try:
-        store, rank, size = next(rendezvous("env://"))
+        store, rank, size = _meeting()
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if fast else "gloo",
             store=PrefixStore("sums", store),
@@ -399,10 +405,20 @@ def world() -> World:
     except (RuntimeError, ValueError) as error:
         raise EnvironmentProblem(
             f"The processes do not find each other: {str(error).partition(chr(10))[0]}.",
-            where=f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}",
+            where=os.environ.get(MEETING) or f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}",
             do="start all of them with one torchrun command a machine, and the same --rdzv-endpoint",
         ) from error
     return World(rank, size, PrefixStore("word", store))
+
+
+def _meeting() -> tuple[Store, int, int]:
+    """Return (store, rank, number of processes) once the store is there."""
+    path = os.environ.get(MEETING)
+    if path is None:
+        found: tuple[Store, int, int] = next(rendezvous("env://"))
+        return found
+    rank, size = told(os.environ)
+    return FileStore(path, size), rank, size
 
 
 def failed(rank: int, code: int, said: tuple[str, str, str, str]) -> Failure:

@@ -7,6 +7,7 @@ from typing import Final
 
 _NAMES: Final = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 PARENT: Final = "_AUDIT_PARENT"  # number of the process that started this one and is not to be outlived
+MEETING: Final = "_AUDIT_MEETING"  # a file by which processes of one machine meet, in place of MASTER_ADDR
 
 
 def told(environment: Mapping[str, str]) -> tuple[int, int]:

@@ -128,13 +128,12 @@ def _waiting() -> tuple[socket.socket, dict[str, str]]:
 def test_a_process_that_waits_for_the_others_hears_that_it_is_to_end(tmp_path: Path) -> None:
     first, told = _waiting()
     call = [sys.executable, "-m", "dataset_audit", *SCORING]
-    with first, subprocess.Popen(call, cwd=tmp_path, env={**os.environ, **told}) as second:
-        with first.accept()[0]:
-            try:
-                second.terminate()
-                assert second.wait(timeout=20) == 143
-            finally:
-                second.kill()
+    with first, subprocess.Popen(call, cwd=tmp_path, env={**os.environ, **told}) as second, first.accept()[0]:
+        try:
+            second.terminate()
+            assert second.wait(timeout=20) == 143
+        finally:
+            second.kill()
 
 
 @pytest.mark.skipif(
@@ -146,16 +145,32 @@ def test_a_process_that_waits_for_the_others_ends_when_the_one_that_started_it_i
     first, told = _waiting()
     start = "import sys, time; from dataset_audit.cluster.processes import Child; "
     start += f"Child().start({list(SCORING)!r}, '.', {told!r}); time.sleep(60)"
-    with first, subprocess.Popen([sys.executable, "-c", start], cwd=tmp_path) as parent:
-        with first.accept()[0] as second:
-            parent.kill()
-            second.settimeout(20)
-            while second.recv(4096):  # until it hangs up
-                pass
+    with (
+        first,
+        subprocess.Popen([sys.executable, "-c", start], cwd=tmp_path) as parent,
+        first.accept()[0] as second,
+    ):
+        parent.kill()
+        second.settimeout(20)
+        while second.recv(4096):  # until it hangs up
+            pass
 
 
 def _children(process: int) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def _listening(process: int) -> list[str]:
+    """Return the addresses under which a process can be reached."""
+    sockets = {str(file.readlink()) for file in Path(f"/proc/{process}/fd").iterdir() if file.is_symlink()}
+    found = []
+    for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path(f"/proc/{process}/net/{name}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A" and f"socket:[{words[9]}]" in sockets:  # listens
+                address = np.frombuffer(bytes.fromhex(words[1].partition(":")[0]), ">u4").astype("<u4")
+                found.append(socket.inet_ntop(family, address.tobytes()))
+    return found
 
 
 @pytest.mark.slow
@@ -181,9 +196,11 @@ def test_no_process_outlives_another(number: int, whom: str, code: int, words: s
         while "run=1/1" not in (heard := first.stderr.readline()):
             assert heard
         (second,) = _children(first.pid)
+        reached = {address for pid in (first.pid, second) for address in _listening(pid)}
         os.kill(second if whom == "the second" else first.pid, number)
         assert words in " ".join(first.stderr.read().split())
         assert first.wait(timeout=60) == code
+    assert reached == {"127.0.0.1"}
     until = time.monotonic() + 60
     while Path(f"/proc/{second}").exists() and time.monotonic() < until:
         time.sleep(0.05)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import stat
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from dataset_audit.cluster.places import Node, Plan, Process, carried, given, on_ray, planned
 from dataset_audit.cluster.processes import Child, End, Room, here, ranked, started
 from dataset_audit.errors import EnvironmentProblem
+from dataset_audit.train.ranks import MEETING
 
 JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
@@ -95,8 +97,7 @@ def test_when_one_does_not_start_those_before_it_are_ended() -> None:
 
 
 def test_a_child_says_how_it_ended_and_its_last_line(tmp_path: Path) -> None:
-    (child,) = here(2).others
-    assert isinstance(child, Child)
+    child = Child()
     (tmp_path / "dataset_audit").mkdir()  # `python -m` looks in the folder first
     (tmp_path / "dataset_audit" / "__init__.py").write_text("raise SystemExit(f'nothing here\\n')")
     child.start(["--version"], str(tmp_path), {"HOME": None})
@@ -105,6 +106,17 @@ def test_a_child_says_how_it_ended_and_its_last_line(tmp_path: Path) -> None:
         time.sleep(0.01)
     assert end == End(code=1, said="nothing here")
     child.signal(signal.SIGTERM)  # too late, and no error
+
+
+def test_processes_of_this_machine_meet_where_nobody_else_may_enter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    with here(3) as room:
+        meeting = Path(room.extra[MEETING] or "")
+        assert stat.S_IMODE(meeting.parent.stat().st_mode) == 0o700
+        assert (room.extra.get("GLOO_SOCKET_IFNAME") or "lo").startswith("lo")
+        assert [type(place) for place in room.others] == [Child, Child]
+        meeting.touch()
+    assert not meeting.parent.exists()
 
 
 GPUS = [Node(id="a", cores=8, gpus=2), Node(id="b", cores=12, gpus=4)]

@@ -8,8 +8,9 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,10 +18,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.distributed import FileStore, PrefixStore
 
 from dataset_audit.progress import Silent
 from dataset_audit.train.batches import batch_lengths
-from dataset_audit.train.distributed import ALONE, Failure, World, awaited
+from dataset_audit.train.distributed import ALONE, Failure, World, awaited, failed
 from dataset_audit.train.gradients import Gradients, has_batch_statistics
 from dataset_audit.train.models import build
 from dataset_audit.train.ranks import on_this_machine, told
@@ -203,6 +205,44 @@ def test_a_failure_elsewhere_names_the_process_and_keeps_its_code() -> None:
     error = failure.error(4)
     assert (error.code, error.id, error.do) == (3, "E-diverged", "less")
     assert str(error) == "No.\n  at: process 2 of 4 on node7: epoch 2\n  do: less"
+
+
+def test_processes_leave_word_for_each_other_in_a_file(tmp_path: Path) -> None:
+    first, second = (
+        World(rank, 2, PrefixStore("word", FileStore(str(tmp_path / "met"), 2))) for rank in (0, 1)
+    )
+    dealt = [first.dealt("work", 3), second.dealt("work", 3)]
+    assert [next(dealt[0]), next(dealt[1]), next(dealt[0])] == [0, 1, 2]
+    assert [*dealt[0], *dealt[1]] == []
+    with ThreadPoolExecutor() as threads:
+        came = [threads.submit(one.meet, "here") for one in (first, second)]
+        assert [each.result(timeout=10) for each in came] == [None, None]
+    assert first.lives() is second.lives() is first.failure() is None
+    second.tell(failed(1, 3, ("E-data", "Broken.", "row 3", "")))
+    first.tell(failed(0, 4, ("E-worker", "Too late.", "", "")))
+    heard = first.failure()
+    assert heard is not None
+    assert (heard, heard.code, heard.what) == (second.failure(), 3, "Broken.")
+    with ThreadPoolExecutor() as threads:
+        codes = [threads.submit(one.leave, 0, 5.0) for one in (first, second)]
+        assert [each.result(timeout=10) for each in codes] == [3, 3]
+
+
+def test_a_process_that_falls_silent_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("dataset_audit.train.distributed.time", SimpleNamespace(monotonic=lambda: clock.now))
+    first, second = (World(rank, 2, FileStore(str(tmp_path / "met"), 2)) for rank in (0, 1))
+    while clock.now < 200:
+        assert first.lives() is second.lives() is None
+        clock.now += 0.5
+    assert (tmp_path / "met").stat().st_size < 100 * 60  # a word every few seconds, not one for each look
+    while clock.now < 250:
+        assert first.lives() is None
+        clock.now += 0.5
+    clock.now = 261.0
+    silent = first.lives()
+    assert silent is not None
+    assert (silent.rank, silent.code) == (1, 4)
 
 
 def test_what_another_process_left_is_waited_for(tmp_path: Path) -> None:
