@@ -72,6 +72,11 @@ def test_el2n_of_the_end_is_the_default_and_can_be_left_out(folder: Path, tmp_pa
     assert np.isfinite(told.floats("el2n")).all()
 
 
+def test_el2n_after_an_epoch_that_never_comes_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--el2n-epochs 9 is past the last epoch, 3"):
+        audit(folder, tmp_path / "scores.parquet", el2n_epochs=(2, 9))
+
+
 def test_a_table_of_one_row_per_image_with_its_identity_and_scores(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "scores.parquet"
     report = audit(folder, out, epochs=12, seeds=2, per_run=True, el2n_epochs=(6, 12), tdds=(12, 5))

@@ -144,6 +144,16 @@ def late(epochs: int) -> tuple[int, ...]:
     return tuple(epoch for epoch in range(max(1, epochs - 2), epochs + 1) if 2 * epoch > epochs)
 
 
+def _measured(config: Config, epochs: int) -> tuple[int, ...]:
+    """Return after which epochs EL2N is taken."""
+    if config.el2n_epochs is None:
+        return late(epochs)
+    beyond = [epoch for epoch in config.el2n_epochs if epoch > epochs]
+    if beyond:
+        raise UsageError(f"--el2n-epochs {beyond[0]} is past the last epoch, {epochs}.")
+    return config.el2n_epochs
+
+
 def resolve(
     config: Config, opened: Opened, device: torch.device, precision: Literal["bf16", "fp32"], *, world: World
 ) -> Resolved:
@@ -168,10 +178,7 @@ def resolve(
     if not config.augment:
         chosen = recipe(name, {**config.overrides, "crop_padding": "0", "flip": "false"})
     check_known(model)
-    measured = late(chosen.epochs) if config.el2n_epochs is None else config.el2n_epochs
-    beyond = [epoch for epoch in measured if epoch > chosen.epochs]
-    if beyond:
-        raise UsageError(f"--el2n-epochs {beyond[0]} is past the last epoch, {chosen.epochs}.")
+    measured = _measured(config, chosen.epochs)
     run_seeds = tuple(config.seed + run for run in range(config.seeds))
     identity: dict[str, object] = {
         "recipe": chosen.stated(),
